@@ -1,0 +1,1 @@
+"""Head bounds and eye and mouth morphs of a model: found automatically, stored as JSON, overridden by people."""

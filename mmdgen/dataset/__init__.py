@@ -1,0 +1,1 @@
+"""Shards, manifest, reader, verification. Knows nothing of MMD."""

@@ -1,0 +1,71 @@
+"""The error tree: everything that mmdgen raises on purpose derives from `MmdgenError`.
+
+A message says what is wrong, where, what was found against what was expected, and what to do.
+"""
+
+from __future__ import annotations
+
+
+class MmdgenError(Exception):
+    """The root. The command line prints its message without a traceback and exits with 1."""
+
+
+class FormatError(MmdgenError):
+    """A file is damaged or is not of its format.
+
+    `file` names the input, `offset` is the byte offset at which reading stopped and `field` is the path inside the
+    structure, such as ``morphs[12].offsets.count``.
+    """
+
+    def __init__(self, message: str, *, file: str = "<bytes>", offset: int = 0, field: str = "") -> None:
+        self.reason = message
+        self.file = file
+        self.offset = offset
+        self.field = field
+        where = f"{field} at byte {offset}" if field else f"byte {offset}"
+        super().__init__(f"{file}: {where}: {message}")
+
+    def __reduce__(self):  # keyword-only arguments: pickle would lose them on the way from a worker process
+        return (_format_error, (self.reason, self.file, self.offset, self.field))
+
+
+def _format_error(reason: str, file: str, offset: int, field: str) -> FormatError:
+    return FormatError(reason, file=file, offset=offset, field=field)
+
+
+class ModelError(MmdgenError):
+    """A model was read but cannot be used. `code` is a stable reason such as ``no_head_bone``."""
+
+    def __init__(self, code: str, message: str) -> None:
+        self.code = code
+        super().__init__(message)
+
+    def __reduce__(self):
+        return (type(self), (self.code, str(self)))
+
+
+class AnnotationError(MmdgenError):
+    """An annotation is missing, malformed or cannot be found. `code` is a stable reason such as ``no_mouth_morph``."""
+
+    def __init__(self, code: str, message: str) -> None:
+        self.code = code
+        super().__init__(message)
+
+    def __reduce__(self):
+        return (type(self), (self.code, str(self)))
+
+
+class RenderError(MmdgenError):
+    """The GL context, a shader or a draw failed."""
+
+
+class ConfigError(MmdgenError):
+    """Options or configuration files contradict each other or the data."""
+
+
+class DatasetError(MmdgenError):
+    """A dataset or shard is missing, damaged or cannot be written."""
+
+
+class EngineError(MmdgenError):
+    """Worker processes failed in a way that is no single model's fault."""

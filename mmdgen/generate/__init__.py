@@ -1,0 +1,1 @@
+"""Catalogue and splits, plan, one shard, resume, engines: from models to a dataset."""

@@ -1,0 +1,1 @@
+"""The pose vector and its sampling; bones, append and morphs as matrices and weights; the reduction to rigid groups."""

@@ -1,0 +1,1 @@
+"""The only package that draws: context, upload, batched renderer, shaders."""

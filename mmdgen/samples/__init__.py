@@ -1,0 +1,1 @@
+"""Procedural anime characters, written as real PMX files with PNG textures."""
