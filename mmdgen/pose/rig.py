@@ -1,0 +1,276 @@
+"""The model reduced for one vocabulary and one frame: rigid groups, morph columns, visible faces. Exact, no approximation.
+
+Only a few joints and morphs move. Bones fall into rigid groups (`bones.rigid_groups`); a vertex's bone weights merge into
+group weights; morphs become sparse columns; faces that no pose can bring into the frame are dropped, with the vertices
+that only they used.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from mmdgen.model.morphs import FlatMorph, flatten_terms
+from mmdgen.model.records import Model
+from mmdgen.pose.binding import PoseBinding
+from mmdgen.pose.bones import BoneMotion, RigidGroups, evaluate_groups, rigid_groups
+from mmdgen.pose.motion import bone_motion, moving_bones
+from mmdgen.pose.reach import Reach, group_boxes
+
+
+@dataclass(frozen=True, slots=True)
+class Frame:
+    """The rectangle of the x-y plane that is seen, in MU."""
+
+    left: float
+    right: float
+    bottom: float
+    top: float
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class DrawRange:
+    """Faces of one material, in drawing order: `count` indices of `Rig.index` from `first`."""
+
+    material: int
+    first: int
+    count: int
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Rig:
+    """v kept vertices, f kept faces, S morphed vertices, C morph parameters, D SDEF vertices, G groups.
+
+    `vertex` i32 [v] indices of the model's vertices; `group_index` u8 [v, 4] and `group_weight` f32 [v, 4] in falling
+    order of weight; `influences` the largest number of groups of a vertex; `morph_slot` i32 [v] a row of
+    `morph_offset` f32 [S, C, 5] (position MU, uv) or -1; `sdef_slot` i32 [v] a row of `sdef` f32 [D, 3, 3] MU (c and the
+    two rotation centres) or -1; `index` u32 [3 f] into the kept vertices, grouped by `draws`.
+
+    `expression_index` and `expression_draws` are the faces that overlap `expression_box` (left, right, bottom, top in
+    MU), the only part of the picture that the morph parameters can change with the head at rest; None where they can
+    change anything. `columns` are the pose columns of the C morph parameters. `depth` bounds z over all poses, MU.
+    """
+
+    model: Model
+    binding: PoseBinding
+    groups: RigidGroups
+    flat: dict[str, FlatMorph]
+    columns: tuple[int, ...]
+    vertex: np.ndarray
+    group_index: np.ndarray
+    group_weight: np.ndarray
+    influences: int
+    morph_slot: np.ndarray
+    morph_offset: np.ndarray
+    sdef_slot: np.ndarray
+    sdef: np.ndarray
+    index: np.ndarray
+    draws: tuple[DrawRange, ...]
+    expression_box: tuple[float, float, float, float] | None
+    expression_index: np.ndarray
+    expression_draws: tuple[DrawRange, ...]
+    depth: tuple[float, float]
+
+    def evaluate(self, poses: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Return the groups' rotations f64 [N, G, 4] and translations f64 [N, G, 3] for poses f32 [N, K]."""
+        return evaluate_groups(self.model.skeleton, self.groups, self.motion(poses))
+
+    def motion(self, poses: np.ndarray) -> BoneMotion:
+        """Return the animated bones for poses f32 [N, K]."""
+        return bone_motion(self.binding, self.flat, poses)
+
+    def morph_weights(self, poses: np.ndarray) -> np.ndarray:
+        """Return the weights of the C morph parameters, f32 [N, C]."""
+        return np.ascontiguousarray(np.asarray(poses, np.float32)[:, list(self.columns)])
+
+
+def build_rig(model: Model, binding: PoseBinding, frame: Frame, outline: float = 0.0) -> Rig:
+    """Reduce `model` for what `frame` can show under any pose of the vocabulary.
+
+    `outline` is the largest displacement of an edge along the normal, MU per unit of (edge size x vertex scale).
+    Materials that are invisible in every pose keep no faces. Raises `ModelError` where a term is out of range.
+    """
+    flat = {name: flatten_terms(model, terms, binding.center_x) for name, terms in binding.terms.items()}
+    groups = rigid_groups(model.skeleton, moving_bones(binding, flat))
+    vertex_group, vertex_weight = _group_weights(groups.group_of_bone[model.bone_index], model.bone_weight)
+    names = [parameter.name for parameter in binding.vocabulary.parameters if parameter.kind == "morph"]
+    sdef_row = _sdef_rows(model, vertex_group, vertex_weight)
+
+    low, high = _morph_extent(model, [flat[name] for name in names])
+    reach = Reach(model.position + low, model.position + high)
+    morphed = frozenset(int(bone) for item in flat.values() for bone in item.bone_index)
+    boxes = group_boxes(reach, model.skeleton, binding, groups, vertex_group, vertex_weight, sdef_row >= 0, morphed)
+    push = outline * model.edge_scale * _largest_edge(model)
+    in_frame = _faces_in(model.face, boxes, push, (frame.left, frame.right, frame.bottom, frame.top))
+    visible = _visible_materials(model, [flat[name] for name in names])
+    material_of_face = np.repeat(np.arange(len(model.materials)), [material.face_count for material in model.materials])
+    keep = in_frame & visible[material_of_face]
+    kept_face, kept_material = model.face[keep], material_of_face[keep]
+
+    vertex, index = np.unique(kept_face, return_inverse=True)
+    index = index.reshape(-1, 3)
+    box = _expression_box(model, [flat[name] for name in names], kept_face, reach, push)
+    if box is None:
+        inside = np.ones(len(kept_face), bool)
+    else:
+        inside = _faces_in(kept_face, (reach.low[:, :2], reach.high[:, :2]), push, box)
+
+    morph_slot, morph_offset = _morph_columns(model, [flat[name] for name in names], vertex)
+    kept_sdef = sdef_row[vertex]
+    sdef_slot = np.where(kept_sdef >= 0, np.cumsum(kept_sdef >= 0) - 1, -1).astype(np.int32)
+    group_index, group_weight = vertex_group[vertex], vertex_weight[vertex]
+    distance = (
+        np.linalg.norm(model.position[vertex] - model.skeleton.rest[binding.neck], axis=1) if len(vertex) else [0]
+    )
+    pivot = float(model.skeleton.rest[binding.neck][2])
+    radius = float(np.max(distance)) + float(np.abs([low, high]).max(initial=0)) + float(push.max(initial=0)) + 1.0
+    return Rig(
+        model=model,
+        binding=binding,
+        groups=groups,
+        flat=flat,
+        columns=tuple(binding.vocabulary.index(name) for name in names),
+        vertex=vertex.astype(np.int32),
+        group_index=group_index.astype(np.uint8),
+        group_weight=group_weight.astype(np.float32),
+        influences=max(1, int(np.count_nonzero(group_weight, axis=1).max(initial=1))),
+        morph_slot=morph_slot,
+        morph_offset=morph_offset,
+        sdef_slot=sdef_slot,
+        sdef=_sdef_centres(model, kept_sdef[kept_sdef >= 0], vertex[kept_sdef >= 0]),
+        index=index.astype(np.uint32).reshape(-1),
+        draws=_draw_ranges(kept_material),
+        expression_box=box,
+        expression_index=index[inside].astype(np.uint32).reshape(-1),
+        expression_draws=_draw_ranges(kept_material[inside]),
+        depth=(pivot - radius, pivot + radius),
+    )
+
+
+def _group_weights(group: np.ndarray, weight: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Merge equal groups of each vertex: group i32 [V, 4], weight f32 [V, 4] -> the same, sorted by falling weight."""
+    group, weight = group.astype(np.int32).copy(), weight.astype(np.float64).copy()
+    for i in range(1, 4):
+        for j in range(i):
+            same = group[:, i] == group[:, j]
+            weight[:, j] += np.where(same, weight[:, i], 0)
+            weight[:, i] = np.where(same, 0, weight[:, i])
+    order = np.argsort(-weight, axis=1, kind="stable")
+    group, weight = np.take_along_axis(group, order, 1), np.take_along_axis(weight, order, 1)
+    group[weight == 0] = 0
+    return group, weight
+
+
+def _sdef_rows(model: Model, vertex_group: np.ndarray, vertex_weight: np.ndarray) -> np.ndarray:
+    """Return each vertex's row in the SDEF table, -1 where SDEF is plain rigid motion (both bones in one group)."""
+    row = np.full(len(model.position), -1, np.int32)
+    if len(model.sdef.vertex):
+        two = vertex_weight[model.sdef.vertex, 1] > 0
+        row[model.sdef.vertex[two]] = np.flatnonzero(two)
+    return row
+
+
+def sdef_centres(c: np.ndarray, r0: np.ndarray, r1: np.ndarray, w0: np.ndarray) -> np.ndarray:
+    """Return f64 [n, 3, 3]: C and the two centres (C + R'i) / 2 with R'i = C + Ri - (w0 R0 + w1 R1).
+
+    Source: the SDEF formula as documented for MikuMikuDance and used by saba and babylon-mmd (MIT).
+    """
+    c, r0, r1, w0 = (np.asarray(value, np.float64) for value in (c, r0, r1, w0))
+    mean = r0 * w0[:, None] + r1 * (1 - w0[:, None])
+    return np.stack([c, c + (r0 - mean) / 2, c + (r1 - mean) / 2], axis=1)
+
+
+def _sdef_centres(model: Model, rows: np.ndarray, vertices: np.ndarray) -> np.ndarray:
+    """Return f32 [D, 3, 3] in the order of the group weights (the heavier group first)."""
+    table, first = model.sdef, model.bone_weight[vertices, 0]
+    centres = sdef_centres(table.c[rows], table.r0[rows], table.r1[rows], first)
+    swapped = first < 0.5  # _group_weights sorted them; at one half the sort is stable
+    centres[swapped] = centres[swapped][:, [0, 2, 1]]
+    return centres.astype(np.float32)
+
+
+def _morph_extent(model: Model, flats: list[FlatMorph]) -> tuple[np.ndarray, np.ndarray]:
+    """Return the least and greatest total vertex offset f32 [V, 3] over weights in [0, 1]."""
+    low, high = np.zeros_like(model.position), np.zeros_like(model.position)
+    for flat in flats:
+        low[flat.vertex_index] += np.minimum(flat.vertex_offset, 0)
+        high[flat.vertex_index] += np.maximum(flat.vertex_offset, 0)
+    return low, high
+
+
+def _largest_edge(model: Model) -> float:
+    return max((material.edge_size for material in model.materials if material.edge), default=0.0)
+
+
+def _faces_in(face: np.ndarray, boxes: tuple[np.ndarray, np.ndarray], push: np.ndarray, box) -> np.ndarray:
+    """Return which faces' bounds (of vertex boxes widened by `push`) overlap `box` (left, right, bottom, top)."""
+    low, high = boxes[0] - push[:, None], boxes[1] + push[:, None]
+    least = np.minimum(np.minimum(low[face[:, 0]], low[face[:, 1]]), low[face[:, 2]])
+    most = np.maximum(np.maximum(high[face[:, 0]], high[face[:, 1]]), high[face[:, 2]])
+    left, right, bottom, top = box
+    return (least[:, 0] <= right) & (most[:, 0] >= left) & (least[:, 1] <= top) & (most[:, 1] >= bottom)
+
+
+def _visible_materials(model: Model, flats: list[FlatMorph]) -> np.ndarray:
+    """Return bool [materials]: its alpha is above 0, or a used material morph may raise it."""
+    visible = np.array([material.diffuse[3] > 0 for material in model.materials], bool)
+    for flat in flats:
+        for row, weight in zip(flat.material_rows, flat.material_weights, strict=True):
+            if row["operation"] == 1 and row["diffuse"][3] * weight > 0:
+                visible[slice(None) if row["material"] < 0 else row["material"]] = True
+    return visible
+
+
+def _morph_columns(model: Model, flats: list[FlatMorph], vertex: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Return `morph_slot` i32 [v] and `morph_offset` f32 [S, C, 5] for the kept vertices."""
+    count = len(model.position)
+    touched = np.zeros(count, bool)
+    for flat in flats:
+        touched[flat.vertex_index] = True
+        touched[flat.uv_index] = True
+    kept = touched[vertex]
+    slot = np.where(kept, np.cumsum(kept) - 1, -1).astype(np.int32)
+    row = np.full(count, -1, np.int32)
+    row[vertex] = slot
+    offset = np.zeros((int(kept.sum()), len(flats), 5), np.float32)
+    for column, flat in enumerate(flats):
+        target = row[flat.vertex_index]
+        offset[target[target >= 0], column, :3] = flat.vertex_offset[target >= 0]
+        target = row[flat.uv_index]
+        offset[target[target >= 0], column, 3:] = flat.uv_offset[target >= 0, :2]
+    return slot, offset
+
+
+def _expression_box(
+    model: Model, flats: list[FlatMorph], face: np.ndarray, reach: Reach, push: np.ndarray
+) -> tuple[float, float, float, float] | None:
+    """Return the box (left, right, bottom, top) MU outside which the morph parameters change nothing at rest.
+
+    None where a bone or material morph takes part: then nothing is known about the extent. An empty box (left > right)
+    where the morphs move no kept face.
+    """
+    if any(len(item.bone_index) or len(item.material_rows) for item in flats):
+        return None
+    moved = np.zeros(len(model.position), bool)
+    for item in flats:
+        moved[item.vertex_index] = True
+        moved[item.uv_index] = True
+    used = np.unique(face[moved[face].any(axis=1)])
+    if not len(used):
+        return (1.0, 0.0, 1.0, 0.0)
+    least = (reach.low[used, :2] - push[used, None]).min(axis=0)
+    most = (reach.high[used, :2] + push[used, None]).max(axis=0)
+    return (float(least[0]), float(most[0]), float(least[1]), float(most[1]))
+
+
+def _draw_ranges(material: np.ndarray) -> tuple[DrawRange, ...]:
+    """Return the runs of equal materials; faces are in material order already."""
+    if not len(material):
+        return ()
+    starts = np.flatnonzero(np.r_[True, material[1:] != material[:-1]])
+    ends = np.r_[starts[1:], len(material)]
+    return tuple(
+        DrawRange(int(material[start]), int(start) * 3, int(end - start) * 3)
+        for start, end in zip(starts, ends, strict=True)
+    )
