@@ -1,0 +1,157 @@
+"""Bones as arrays, with cycles broken and an order in which they can be evaluated.
+
+Both file formats come through here, so that a `Skeleton` always keeps what its record promises.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from mmdgen.model.diagnostics import Diagnostics
+from mmdgen.model.records import Skeleton
+
+POSITION_LIMIT = 1e6  # MU; 80 km. Larger numbers are damage, and products of them overflow f32
+
+
+@dataclass(slots=True)
+class BoneRow:
+    """One bone as a file gives it: indices may be out of range, -1 is none."""
+
+    name: str
+    name_en: str
+    position: tuple[float, float, float]
+    parent: int
+    layer: int = 0
+    after_physics: bool = False
+    append_source: int = -1
+    append_ratio: float = 0.0
+    append_rotation: bool = False
+    append_translation: bool = False
+    append_local: bool = False
+
+
+def build_skeleton(rows: Sequence[BoneRow], diagnostics: Diagnostics) -> Skeleton:
+    """Return the `Skeleton` of `rows`.
+
+    Parents and append sources out of range become -1. A cycle of parents is cut at its lowest index. An append whose
+    source depends on the bone itself (by parents or other appends) is dropped. `order` follows (after physics, layer,
+    index) as MMD does, except that a parent or source that would come later comes first: MMD would use its
+    transformation of the frame before, which a still picture does not have.
+    """
+    count = len(rows)
+    parent = _parents(rows, diagnostics)
+    rest = _rest(rows, parent, diagnostics)
+    rank = sorted(range(count), key=lambda i: (rows[i].after_physics, rows[i].layer, i))
+
+    source = [-1] * count
+    ratio = [0.0] * count
+    for i in rank:
+        row = rows[i]
+        if row.append_source < 0 or not (row.append_rotation or row.append_translation):
+            continue
+        if row.append_source >= count:
+            diagnostics.add(
+                "append_source_out_of_range", "bones", i, f"{row.name}: source {row.append_source} of {count} bones"
+            )
+            continue
+        if not np.isfinite(row.append_ratio) or abs(row.append_ratio) > POSITION_LIMIT:
+            diagnostics.add("bone_value_invalid", "bones", i, f"{row.name}: append ratio {row.append_ratio}")
+            continue
+        if _depends(row.append_source, i, parent, source):
+            taken = rows[row.append_source].name
+            diagnostics.add("append_cycle", "bones", i, f"{row.name} takes from {taken}, which depends on it")
+            continue
+        source[i] = row.append_source
+        ratio[i] = row.append_ratio
+
+    has_source = np.array(source, np.int32).reshape(count) >= 0
+    return Skeleton(
+        name=tuple(row.name for row in rows),
+        name_en=tuple(row.name_en for row in rows),
+        rest=rest,
+        parent=np.array(parent, np.int32).reshape(count),
+        append_source=np.array(source, np.int32).reshape(count),
+        append_ratio=np.array(ratio, np.float32).reshape(count),
+        append_rotation=np.array([row.append_rotation for row in rows], bool) & has_source,
+        append_translation=np.array([row.append_translation for row in rows], bool) & has_source,
+        append_local=np.array([row.append_local for row in rows], bool) & has_source,
+        order=np.array(_order(rank, parent, source), np.int32).reshape(count),
+    )
+
+
+def _parents(rows: Sequence[BoneRow], diagnostics: Diagnostics) -> list[int]:
+    """Parents in range and without cycles."""
+    count = len(rows)
+    parent = [row.parent if 0 <= row.parent < count else -1 for row in rows]
+    for i, row in enumerate(rows):
+        if row.parent >= count or row.parent < -1:
+            diagnostics.add("bone_parent_out_of_range", "bones", i, f"{row.name}: parent {row.parent} of {count} bones")
+    walk = [-1] * count  # the bone whose walk towards the root came by here last
+    for start in range(count):
+        i = start
+        while i >= 0 and walk[i] < 0:
+            walk[i] = start
+            i = parent[i]
+        # Every bone of a cycle has the same `walk`; the lowest index is `start` unless a branch led into the cycle.
+        if i >= 0 and walk[i] == start:
+            cycle = [i]
+            while parent[cycle[-1]] != i:
+                cycle.append(parent[cycle[-1]])
+            cut = min(cycle)
+            diagnostics.add(
+                "bone_cycle", "bones", cut, f"{rows[cut].name}: {len(cycle)} bones are each other's parents"
+            )
+            parent[cut] = -1
+    return parent
+
+
+def _rest(rows: Sequence[BoneRow], parent: list[int], diagnostics: Diagnostics) -> np.ndarray:
+    """f32 [B, 3]; a bone without a usable position sits where the nearest ancestor with one does."""
+    rest = np.array([row.position for row in rows], np.float64).reshape(len(rows), 3)
+    with np.errstate(invalid="ignore"):
+        good = np.all(np.abs(rest) <= POSITION_LIMIT, axis=1)
+    for i in np.flatnonzero(~good).tolist():
+        diagnostics.add("bone_value_invalid", "bones", i, f"{rows[i].name}: position {rows[i].position}")
+        ancestor = parent[i]
+        while ancestor >= 0 and not good[ancestor]:
+            ancestor = parent[ancestor]
+        rest[i] = rest[ancestor] if ancestor >= 0 else 0.0
+    return rest.astype(np.float32)
+
+
+def _depends(bone: int, on: int, parent: list[int], source: list[int]) -> bool:
+    """Whether evaluating `bone` needs `on` (which includes bone == on)."""
+    seen: set[int] = set()
+    todo = [bone]
+    while todo:
+        i = todo.pop()
+        if i == on:
+            return True
+        if i < 0 or i in seen:
+            continue
+        seen.add(i)
+        todo += (parent[i], source[i])
+    return False
+
+
+def _order(rank: list[int], parent: list[int], source: list[int]) -> list[int]:
+    """`rank` with parents and sources moved before their users where needed (the dependencies have no cycle)."""
+    order: list[int] = []
+    done = [False] * len(rank)
+    for start in rank:
+        todo = [start]
+        while todo:
+            i = todo[-1]
+            if done[i]:
+                todo.pop()
+                continue
+            waiting = [j for j in (source[i], parent[i]) if j >= 0 and not done[j]]
+            if waiting:
+                todo += waiting
+            else:
+                done[i] = True
+                order.append(todo.pop())
+    return order
