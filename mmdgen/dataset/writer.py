@@ -1,0 +1,215 @@
+"""One shard: collected in memory, written as a whole.
+
+The bytes are a function of what was added, in order: no times, no paths, nothing of the process. The file appears under
+its name only when it is complete and on the disk, so an interrupted run leaves whole shards or none.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import itertools
+from pathlib import Path
+
+import h5py
+import numpy as np
+
+from mmdgen.dataset import codec
+from mmdgen.dataset.schema import (
+    COLOR,
+    SCHEMA,
+    SCHEMA_VERSION,
+    Field,
+    ModelEntry,
+    ShardHeader,
+    ShardInfo,
+    fields,
+    pose_limits,
+    storable_text,
+)
+from mmdgen.errors import DatasetError
+from mmdgen.fsio import write_atomic
+
+MAX_ENCODED_BYTES = 768 << 20  # building needs about twice this in memory
+
+# Two files in memory may not have the same name at the same time, even in different threads.
+_memory_file_number = itertools.count()
+
+
+class ShardBuilder:
+    """Collects models and samples; `write` makes the file. Not for use by several threads at once.
+
+    Images are u8 [S, S, 4] with S = `header.config.image_size`, or already encoded: `codec.encode_image(image)`, and
+    for expressions of a ``residual`` dataset `codec.encode_image(image, rest)`.
+    """
+
+    def __init__(self, header: ShardHeader) -> None:
+        self.header = header
+        self._entries: list[ModelEntry] = []
+        self._rest: list[bytes] = []
+        self._expression: list[bytes] = []
+        self._posed: list[bytes] = []
+        self._pose: list[np.ndarray] = []
+        self._model: list[int] = []
+        self._encoded_bytes = 0
+        self._base: tuple[int, np.ndarray] | None = None
+        self._low, self._high = pose_limits(header.config.vocabulary)
+
+    @property
+    def samples(self) -> int:
+        return len(self._model)
+
+    @property
+    def encoded_bytes(self) -> int:
+        """The size of all images added so far, encoded: nearly the size of the file."""
+        return self._encoded_bytes
+
+    def add_model(self, entry: ModelEntry, rest: np.ndarray | bytes) -> int:
+        """Add a model with its rest image; return its row. Raises `DatasetError` when the shard has it already."""
+        if any(entry.sha256 == other.sha256 for other in self._entries):
+            raise DatasetError(f"{self.header.file}: model {entry.sha256[:16]} ({entry.name}) was added twice")
+        encoded = self._encode(rest)
+        self._entries.append(entry.storable())
+        self._rest.append(encoded)
+        self._count(encoded)
+        return len(self._entries) - 1
+
+    def add_sample(self, row: int, pose: np.ndarray, expression: np.ndarray | bytes, posed: np.ndarray | bytes) -> int:
+        """Add one sample of the model in `row` with its pose f32 [K]; return the sample's number in the shard.
+
+        Raises `DatasetError` for an unknown row, or a pose that has another length, is not finite or leaves its range.
+        """
+        if not 0 <= row < len(self._entries):
+            raise DatasetError(f"{self.header.file}: there is no model {row} among {len(self._entries)}")
+        stored = np.array(pose, np.float32)
+        if stored.shape != self._low.shape:
+            raise DatasetError(f"{self.header.file}: a pose has {len(self._low)} values, found shape {stored.shape}")
+        inside = (stored >= self._low) & (stored <= self._high)  # false for NaN
+        if not inside.all():
+            column = int(np.argmin(inside))
+            name = self.header.config.vocabulary.names[column]
+            raise DatasetError(
+                f"{self.header.file}: sample {self.samples}: {name} = {stored[column]} is outside "
+                f"[{self._low[column]:g}, {self._high[column]:g}]"
+            )
+        base = self._base_of(row) if self.header.config.residual and not isinstance(expression, bytes) else None
+        encoded_expression, encoded_posed = self._encode(expression, base), self._encode(posed)
+        self._count(encoded_expression, encoded_posed)
+        self._expression.append(encoded_expression)
+        self._posed.append(encoded_posed)
+        self._pose.append(stored)
+        self._model.append(row)
+        return len(self._model) - 1
+
+    def build(self) -> bytes:
+        """Return the shard's bytes: the same for the same header, models and samples, in any process on any day."""
+        name = f"shard-in-memory-{next(_memory_file_number)}"
+        # "earliest": readable by every HDF5 since 1.0, and no object times in the headers.
+        with h5py.File(name, "w", driver="core", backing_store=False, block_size=1 << 22, libver="earliest") as file:
+            self._write_attributes(file)
+            columns = self._columns()
+            for spec in fields(self.header.config):
+                _write_field(file, spec, columns[spec.path])
+            file.flush()
+            return file.id.get_file_image()
+
+    def write(self, out: Path) -> ShardInfo:
+        """Write the shard below the dataset's folder `out`, atomically; return what the manifest lists.
+
+        Makes the split's folder. Raises `DatasetError` when the file cannot be written (a full disk says so).
+        """
+        content = self.build()
+        path = out / self.header.file
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise DatasetError(f"{path.parent}: cannot be made: {error.strerror or error}") from error
+        write_atomic(path, content)
+        return ShardInfo(self.header.file, hashlib.sha256(content).hexdigest(), len(content), self.model_samples())
+
+    def model_samples(self) -> dict[str, int]:
+        """Return each model's number of samples by its sha256, in the order of the rows."""
+        counts = np.bincount(np.array(self._model, np.int64), minlength=len(self._entries))
+        return {entry.sha256: int(count) for entry, count in zip(self._entries, counts, strict=True)}
+
+    def _encode(self, image: np.ndarray | bytes, base: np.ndarray | None = None) -> bytes:
+        if isinstance(image, bytes):
+            return image
+        if image.shape != self.header.config.image_shape:
+            expected = list(self.header.config.image_shape)
+            raise DatasetError(f"{self.header.file}: an image must be {expected}, found {list(image.shape)}")
+        return codec.encode_image(image, base)
+
+    def _base_of(self, row: int) -> np.ndarray:
+        """Return the rest image of `row`; samples come model by model, so the last one is kept."""
+        if self._base is None or self._base[0] != row:
+            self._base = (row, codec.decode_image(self._rest[row], self.header.config.image_shape))
+        return self._base[1]
+
+    def _count(self, *encoded: bytes) -> None:
+        self._encoded_bytes += sum(map(len, encoded))
+        if self._encoded_bytes > MAX_ENCODED_BYTES:
+            raise DatasetError(
+                f"{self.header.file}: the shard would exceed {MAX_ENCODED_BYTES >> 20} MB with {self.samples} samples; "
+                "put fewer samples into a shard"
+            )
+
+    def _write_attributes(self, file: h5py.File) -> None:
+        config = self.header.config
+        parameters = config.vocabulary.parameters
+        low, high = pose_limits(config.vocabulary)
+        attributes = {
+            "schema": SCHEMA,
+            "schema_version": np.int64(SCHEMA_VERSION),
+            "split": self.header.split,
+            "shard": np.int64(self.header.number),
+            "plan": self.header.plan,
+            "vocabulary": config.vocabulary.name,
+            "pose_names": [parameter.name for parameter in parameters],
+            "pose_low": low,
+            "pose_high": high,
+            "pose_rest": np.array([parameter.rest for parameter in parameters], np.float32),
+            "pose_meaning": [parameter.meaning for parameter in parameters],
+            "image_size": np.int64(config.image_size),
+            "expression_encoding": config.expression_encoding,
+            "codec": config.codec,
+            "color": COLOR,
+            "config": config.json_text(),
+        }
+        for name, value in attributes.items():
+            file.attrs[name] = storable_text(value) if isinstance(value, str) else value
+
+    def _columns(self) -> dict[str, list]:
+        entries = self._entries
+        return {
+            "expression": self._expression,
+            "posed": self._posed,
+            "pose": self._pose,
+            "model": self._model,
+            "models/rest": self._rest,
+            "models/sha256": [entry.sha256 for entry in entries],
+            "models/name": [entry.name for entry in entries],
+            "models/source": [entry.source for entry in entries],
+            "models/head_bounds": [(entry.chin_y, entry.top_y, entry.center_x) for entry in entries],
+            "models/light": [(entry.ambient, entry.directional) for entry in entries],
+            "models/terms": [entry.terms for entry in entries],
+        }
+
+
+def _write_field(file: h5py.File, spec: Field, rows: list) -> None:
+    shape = (len(rows), *spec.shape)
+    if spec.chunked:
+        # A dataset of a fixed size must hold one chunk at least; an empty one is declared growable instead.
+        grow = {} if rows else {"maxshape": (None, *spec.shape)}
+        dataset = file.create_dataset(
+            spec.path, shape, spec.dtype, chunks=(1, *spec.shape), compression="gzip", compression_opts=1, **grow
+        )
+        for index, encoded in enumerate(rows):
+            dataset.id.write_direct_chunk((index, 0, 0, 0), encoded)
+    elif spec.dtype == "text":
+        dataset = file.create_dataset(spec.path, shape, h5py.string_dtype("utf-8"))
+        dataset[...] = np.array(rows, dtype=object)
+    else:
+        dataset = file.create_dataset(spec.path, data=np.array(rows, spec.dtype).reshape(shape))
+    dataset.attrs["meaning"] = spec.meaning
+    if spec.columns:
+        dataset.attrs["columns"] = list(spec.columns)
