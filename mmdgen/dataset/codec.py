@@ -35,7 +35,7 @@ def decode_image(data: bytes, shape: tuple[int, int, int], base: np.ndarray | No
     """
     try:
         raw = isal_zlib.decompress(data, bufsize=shape[0] * shape[1] * shape[2])
-    except igzip_lib.IsalError as error:
+    except igzip_lib.IsalError as error:  # pyright: ignore[reportGeneralTypeIssues]  (its stub is wrong)
         raise DatasetError(f"a damaged image: {error}") from None
     if len(raw) != shape[0] * shape[1] * shape[2]:
         raise DatasetError(f"a damaged image: {len(raw)} bytes where {shape} needs {shape[0] * shape[1] * shape[2]}")
