@@ -23,7 +23,7 @@ CODES = {
     "name_damaged": "A name is not valid in its encoding; what could not be decoded became U+FFFD.",
     "name_duplicate": "Several bones, morphs or materials have one name; they are told apart by index.",
     "normal_invalid": "Normals are zero or no numbers; they were computed from the faces.",
-    "normal_length": "Normals are not of length 1; they were normalised.",
+    "normal_length": "Normals are far from length 1; they were normalised.",
     "position_invalid": "Vertices have no usable position; they became 0 and their faces were dropped.",
     "sdef_invalid": "Spherical deforms have unusable numbers or bones; those vertices deform linearly.",
     "sphere_mode_invalid": "A material's sphere mode is unknown; the sphere texture was left out.",

@@ -157,7 +157,9 @@ def make_morph(
             "morph_index_out_of_range", "morphs", number, f"{name}: {np.count_nonzero(~kept)} of {len(index)} entries"
         )
         index, offset = index[kept], offset[kept]
-    if kind is MorphKind.MATERIAL:
+    if len(index) == 0:
+        numbers = np.zeros((0, 1), np.float32)
+    elif kind is MorphKind.MATERIAL:
         numbers = np.concatenate(
             [
                 offset[field].reshape(len(offset), -1)
@@ -170,7 +172,7 @@ def make_morph(
         numbers = offset
     finite = np.isfinite(numbers)
     if not finite.all():
-        kept = finite.reshape(len(finite), -1).all(axis=1) if len(finite) else np.zeros(0, bool)
+        kept = np.all(finite.reshape(len(finite), -1), axis=1)
         diagnostics.add(
             "morph_value_invalid", "morphs", number, f"{name}: {np.count_nonzero(~kept)} of {len(index)} entries"
         )
