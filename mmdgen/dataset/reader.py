@@ -32,7 +32,7 @@ DAMAGE = (KeyError, OSError, RuntimeError, TypeError, ValueError, AttributeError
 _REMEDY = "`mmdgen verify` lists every problem; delete the file and run the same render command again to remake it."
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False)
 class Sample:
     """One training sample: three images u8 [S, S, 4], a pose f32 [K] and its model. `index` is its place in the split.
 
@@ -131,7 +131,9 @@ class Shard:
 
     def _image(self, name: str, index: int, base: np.ndarray | None = None) -> np.ndarray:
         try:
-            _, data = self._images[name].read_direct_chunk((index, 0, 0, 0))
+            skipped, data = self._images[name].read_direct_chunk((index, 0, 0, 0))
+            if skipped:
+                raise DatasetError("the image is stored without its codec")
             return decode_image(data, self.header.config.image_shape, base)
         except (OSError, RuntimeError, ValueError, DatasetError) as error:
             raise DatasetError(f"{self.path}: {name}[{index}] cannot be read: {error}. {_REMEDY}") from error

@@ -153,7 +153,7 @@ class DatasetConfig:
 class ShardHeader:
     """What a shard says about itself: its split and number, and the identity of the plan it was made from.
 
-    `plan` is any text that changes when the plan does (the SHA-256 of plan.json serves); empty when there is none.
+    `plan` is the SHA-256 of plan.json, or empty when there is none.
     """
 
     config: DatasetConfig
