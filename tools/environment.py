@@ -22,6 +22,7 @@ import time
 import tomllib
 import zipfile
 from collections.abc import Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from importlib.util import find_spec
 from pathlib import Path
@@ -109,28 +110,27 @@ def fingerprint() -> str:
 
 def run(command: list[str], *, environment: Mapping[str, str] | None = None, failure: str) -> None:
     """Run a program with its output in the log. Raises `SetupError` with the end of the output."""
-    log("$ " + " ".join(command))
-    began = LOG.stat().st_size
-    with LOG.open("ab") as file:
-        done = subprocess.run(
-            command, env=environment, stdin=subprocess.DEVNULL, stdout=file, stderr=subprocess.STDOUT, check=False
-        )
+    done = subprocess.run(
+        command,
+        env=environment,
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        check=False,
+    )
+    output = done.stdout.decode("utf-8", "replace").rstrip()
+    log(f"$ {' '.join(command)}\n{output}")
     if done.returncode:
-        with LOG.open("rb") as file:
-            file.seek(began)
-            lines = file.read().decode("utf-8", "replace").splitlines()
-        tail = "\n".join("    " + line for line in lines[-12:])
+        tail = "\n".join("    " + line for line in output.splitlines()[-12:])
         raise SetupError(f"{failure} (exit status {done.returncode}):\n{tail}\nThe whole log: {LOG}")
 
 
 # --- the virtual environment ------------------------------------------------------------------------------------------
 
 
-def ensure_python(groups: list[str]) -> None:
-    """Make the virtual environment and install the groups that are missing or outdated in it."""
+def ensure_packages(groups: list[str]) -> None:
+    """Install the groups that are missing or outdated in the virtual environment."""
     text = fingerprint()
-    if not _venv_is_sound():
-        _make_venv()
     todo = [group for group in groups if not _is_current(STAMPS / group, text)]
     if not todo:
         return
@@ -165,7 +165,10 @@ def _venv_is_sound() -> bool:
     return place == str(ROOT) and same and not (STAMPS / "installing").exists()
 
 
-def _make_venv() -> None:
+def ensure_venv() -> None:
+    """Make the virtual environment, with pip in it, if it is missing, was moved or was left half-way."""
+    if _venv_is_sound():
+        return
     if VENV.is_symlink():
         raise SetupError(f"{VENV} is a symbolic link; remove it and run the same command again")
     if VENV.exists():
@@ -316,9 +319,12 @@ def main() -> int:
             if LOG.exists() and LOG.stat().st_size > 2_000_000:
                 LOG.unlink()
             log(f"==== {time.strftime('%Y-%m-%d %H:%M:%S')} {arguments.groups} {'gl' if arguments.gl else ''}")
-            ensure_python(arguments.groups.split(","))
-            if arguments.gl:
-                ensure_gl()
+            ensure_venv()
+            with ThreadPoolExecutor(1) as beside:  # apt and pip share nothing, and each waits for the network
+                gl = beside.submit(ensure_gl) if arguments.gl else None
+                ensure_packages(arguments.groups.split(","))
+            if gl is not None:
+                gl.result()
     except (SetupError, OSError) as error:
         say(str(error))
         return 1
