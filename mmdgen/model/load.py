@@ -6,10 +6,12 @@ import hashlib
 from pathlib import Path
 
 from mmdgen.errors import FormatError, ModelError
+from mmdgen.formats.pmd import read_pmd
 from mmdgen.formats.pmx.reader import read_pmx
 from mmdgen.formats.sniff import sniff
 from mmdgen.model.assemble import assemble
 from mmdgen.model.diagnostics import Diagnostics
+from mmdgen.model.from_pmd import draft_from_pmd
 from mmdgen.model.from_pmx import draft_from_pmx
 from mmdgen.model.records import Model
 
@@ -42,7 +44,17 @@ def model_from_bytes(data: bytes, path: Path) -> Model:
     diagnostics = Diagnostics()
     kind = sniff(data)
     if kind == "pmx":
-        draft = draft_from_pmx(read_pmx(data, str(path)))
+        pmx = read_pmx(data, str(path))
+        if pmx.sections is not None:
+            diagnostics.add("file_truncated", "file", -1, f"the file ends {len(pmx.tail)} bytes into a section")
+        draft = draft_from_pmx(pmx)
+    elif kind == "pmd":
+        pmd = read_pmd(data, str(path))
+        if pmd.truncated:
+            diagnostics.add("file_truncated", "file", -1, f"the file ends {len(pmd.tail)} bytes into a section")
+        if len(pmd.indices) % 3:
+            diagnostics.add("face_remainder", "faces", len(pmd.indices) // 3, f"{len(pmd.indices)} vertex indices")
+        draft = draft_from_pmd(pmd)
     else:
         what = "is empty" if not data else f"is a {kind.upper()} file" if kind else f"begins with {bytes(data[:8])!r}"
         raise FormatError(f"this is no PMX or PMD model: the file {what}", file=str(path))

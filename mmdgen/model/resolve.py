@@ -20,6 +20,7 @@ from pathlib import Path
 EXTENSIONS = (".png", ".tga", ".bmp", ".jpg", ".jpeg", ".dds", ".spa", ".sph", ".gif", ".tif", ".tiff", ".webp")
 # What names are written in, and what archivers take them for. Each pair of different ones is tried in both directions.
 _ENCODINGS = ("cp932", "gbk", "utf-8", "cp437", "big5", "euc_kr", "latin-1", "cp1252")
+MODEL_ENDINGS = (".pmx", ".pmd")
 MAX_DEPTH = 6
 MAX_FOLDERS = 2000  # of a tree searched by base name; a model's folder has a few dozen
 _CACHED_FOLDERS = 4096
@@ -29,18 +30,20 @@ _HASH_ESCAPE = re.compile(r"#U([0-9a-fA-F]{4})")  # Info-ZIP's unzip writes thes
 class _Listing:
     """One directory: names by several keys, as they were when its time stamp was `stamp`."""
 
-    __slots__ = ("by_key", "by_name", "by_stem", "folders", "stamp")
+    __slots__ = ("by_key", "by_name", "by_stem", "folders", "has_model", "stamp")
 
     def __init__(self, folder: str, stamp: int) -> None:
         self.stamp = stamp
         self.by_name: dict[str, bool] = {}  # name: is it a folder
         self.by_key: dict[str, list[str]] = {}
         self.by_stem: dict[str, list[str]] = {}
+        self.has_model = False
         self.folders: list[str] = []  # real ones, no links: a walk must end
         with os.scandir(folder) as entries:
             rows = sorted((entry.name, entry.is_dir(), entry.is_symlink()) for entry in entries)
         for name, is_folder, is_link in rows:
             self.by_name[name] = is_folder
+            self.has_model |= not is_folder and name.lower().endswith(MODEL_ENDINGS)
             for key in dict.fromkeys((_key(name), _key(_HASH_ESCAPE.sub(lambda m: chr(int(m[1], 16)), name)))):
                 self.by_key.setdefault(key, []).append(name)
                 if not is_folder:
@@ -78,7 +81,8 @@ def resolve(folder: Path, name: str) -> Path | None:
     Tried in this order: the path as it is written (either separator; ``.`` and ``..`` inside the folder; absolute paths
     by their last part only), each part by exact name, then without regard to case and Unicode form (NFKC), then as
     text that was decoded with a wrong code page; the same path with another image ending; a file of that base name,
-    then of that base name with another ending, anywhere below `folder`, nearest first. Nothing outside `folder` is
+    then of that base name with another ending, anywhere below `folder`, nearest first, but not in folders of other
+    models. Nothing outside `folder` is
     ever returned, not even through links. Listings are cached per directory and time stamp; any thread may call.
     """
     root = os.path.abspath(folder)
@@ -144,7 +148,7 @@ def _descend(place: str, folders: list[str]) -> Iterator[str]:
 
 
 def _tree(root: str) -> Iterator[str]:
-    """`root` and the directories below it, nearest first."""
+    """`root` and the directories below it, nearest first, without those that hold models: their textures are others'."""
     level = [root]
     count = 0
     for _ in range(MAX_DEPTH + 1):
@@ -152,7 +156,7 @@ def _tree(root: str) -> Iterator[str]:
         for place in level:
             count += 1
             listing = _listing(place) if count <= MAX_FOLDERS else None
-            if listing is not None:
+            if listing is not None and (place == root or not listing.has_model):
                 yield place
                 deeper += [os.path.join(place, entry) for entry in listing.folders]
         level = deeper
