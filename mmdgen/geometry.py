@@ -1,8 +1,8 @@
 """Batch quaternions (xyzw), rigid transforms and projections. Column vectors, radians, MMD's left-handed frame.
 
 pyrr serves for the projection only: nothing in it works on batches, and its matrix rotations turn the opposite way to
-its quaternions. The quaternion algebra is the usual one (Shoemake 1985, "Animating rotation with quaternion curves"); it
-holds in left-handed frames too, where a positive angle turns clockwise seen against the axis.
+its quaternions. The quaternion algebra is the usual one (Shoemake 1985, "Animating rotation with quaternion curves");
+it holds in left-handed frames too, where a positive angle turns clockwise seen against the axis.
 """
 
 from __future__ import annotations

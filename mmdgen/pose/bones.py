@@ -1,9 +1,9 @@
 """Bones: which ones move together, and how they move, for whole batches of poses.
 
-World = parent's world * T(rest offset + translation + append translation) * R(animation * append), and a vertex follows a
-bone by world * T(-rest). Append takes its source's own append result where the source appends, else the source's animated
-rotation and translation; ratios may be negative or beyond 1 (the rotation's angle is scaled). IK and physics are not
-evaluated: nothing above the chest depends on them at rest. Source: reference tables of babylon-mmd and saba (MIT).
+World = parent's world * T(rest offset + translation + append translation) * R(animation * append), and a vertex follows
+a bone by world * T(-rest). Append takes its source's own append result where the source appends, else the source's
+animated rotation and translation; ratios may be negative or beyond 1 (the rotation's angle is scaled). IK and physics
+are not evaluated: nothing above the chest depends on them at rest. Source: reference tables of babylon-mmd and saba (MIT).
 """
 
 from __future__ import annotations
@@ -84,7 +84,7 @@ def rigid_groups(skeleton: Skeleton, moving: frozenset[int]) -> RigidGroups:
 
 
 def evaluate_groups(skeleton: Skeleton, groups: RigidGroups, motion: BoneMotion) -> tuple[np.ndarray, np.ndarray]:
-    """Return the groups' skin transforms p' = R p + t: rotations f64 [N, G, 4] xyzw and translations f64 [N, G, 3] MU."""
+    """Return the groups' skin transforms p' = R p + t: R as f64 [N, G, 4] xyzw, t f64 [N, G, 3] MU."""
     n = motion.count
     rotation = np.tile(IDENTITY, (n, groups.count, 1))
     translation = np.zeros((n, groups.count, 3))

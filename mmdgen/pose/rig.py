@@ -1,8 +1,8 @@
-"""The model reduced for one vocabulary and one frame: rigid groups, morph columns, visible faces. Exact, no approximation.
+"""The model reduced for one vocabulary and one frame: rigid groups, morph columns, visible faces. Exactly.
 
-Only a few joints and morphs move. Bones fall into rigid groups (`bones.rigid_groups`); a vertex's bone weights merge into
-group weights; morphs become sparse columns; faces that no pose can bring into the frame are dropped, with the vertices
-that only they used.
+Only a few joints and morphs move. Bones fall into rigid groups (`bones.rigid_groups`); a vertex's bone weights merge
+into group weights; morphs become sparse columns; faces that no pose can bring into the frame are dropped, with the
+vertices that only they used.
 """
 
 from __future__ import annotations
@@ -21,12 +21,13 @@ from mmdgen.pose.reach import Reach, group_boxes
 
 @dataclass(frozen=True, slots=True)
 class Frame:
-    """The rectangle of the x-y plane that is seen, in MU."""
+    """The rectangle of the x-y plane that is seen, in MU, and the width of a pixel in MU."""
 
     left: float
     right: float
     bottom: float
     top: float
+    pixel: float
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -44,12 +45,12 @@ class Rig:
 
     `vertex` i32 [v] indices of the model's vertices; `group_index` u8 [v, 4] and `group_weight` f32 [v, 4] in falling
     order of weight; `influences` the largest number of groups of a vertex; `morph_slot` i32 [v] a row of
-    `morph_offset` f32 [S, C, 5] (position MU, uv) or -1; `sdef_slot` i32 [v] a row of `sdef` f32 [D, 3, 3] MU (c and the
-    two rotation centres) or -1; `index` u32 [3 f] into the kept vertices, grouped by `draws`.
+    `morph_offset` f32 [S, C, 5] (position MU, uv) or -1; `sdef_slot` i32 [v] a row of `sdef` f32 [D, 3, 3] MU (c and
+    the two rotation centres) or -1; `index` u32 [3 f] into the kept vertices, grouped by `draws`.
 
-    `expression_index` and `expression_draws` are the faces that overlap `expression_box` (left, right, bottom, top in
-    MU), the only part of the picture that the morph parameters can change with the head at rest; None where they can
-    change anything. `columns` are the pose columns of the C morph parameters. `depth` bounds z over all poses, MU.
+    `expression_index` and `expression_draws` are the faces that come within 3 pixels of `expression_box` (left, right,
+    bottom, top in MU), the only part of the picture that the morph parameters can change with the head at rest; None
+    where they can change anything. `columns` are the pose columns of the C morph parameters. `depth` bounds z over all poses, MU.
     """
 
     model: Model
@@ -114,7 +115,9 @@ def build_rig(model: Model, binding: PoseBinding, frame: Frame, outline: float =
     if box is None:
         inside = np.ones(len(kept_face), bool)
     else:
-        inside = _faces_in(kept_face, (reach.low[:, :2], reach.high[:, :2]), push, box)
+        # Whole pixels are redrawn: up to two more on each side than the box itself.
+        wide = (box[0] - 3 * frame.pixel, box[1] + 3 * frame.pixel, box[2] - 3 * frame.pixel, box[3] + 3 * frame.pixel)
+        inside = _faces_in(kept_face, (reach.low[:, :2], reach.high[:, :2]), push, wide)
 
     morph_slot, morph_offset = _morph_columns(model, [flat[name] for name in names], vertex)
     kept_sdef = sdef_row[vertex]
@@ -216,7 +219,7 @@ def _visible_materials(model: Model, flats: list[FlatMorph]) -> np.ndarray:
     """Return bool [materials]: its alpha is above 0, or a used material morph may raise it."""
     visible = np.array([material.diffuse[3] > 0 for material in model.materials], bool)
     for flat in flats:
-        for row, weight in zip(flat.material_rows, flat.material_weights, strict=True):
+        for row, weight in zip(flat.material, flat.material_weight, strict=True):
             if row["operation"] == 1 and row["diffuse"][3] * weight > 0:
                 visible[slice(None) if row["material"] < 0 else row["material"]] = True
     return visible
@@ -250,7 +253,7 @@ def _expression_box(
     None where a bone or material morph takes part: then nothing is known about the extent. An empty box (left > right)
     where the morphs move no kept face.
     """
-    if any(len(item.bone_index) or len(item.material_rows) for item in flats):
+    if any(len(item.bone_index) or len(item.material) for item in flats):
         return None
     moved = np.zeros(len(model.position), bool)
     for item in flats:

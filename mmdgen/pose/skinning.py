@@ -47,9 +47,7 @@ def _from_quaternion(q: np.ndarray) -> np.ndarray:
     return _rotation_matrix(np.array([x, y, z]) / length, 2 * math.atan2(length, w))
 
 
-def skin_matrices(
-    skeleton: Skeleton, rotations: dict[int, np.ndarray], shifts: dict[int, np.ndarray]
-) -> np.ndarray:
+def skin_matrices(skeleton: Skeleton, rotations: dict[int, np.ndarray], shifts: dict[int, np.ndarray]) -> np.ndarray:
     """Return world * T(-rest) of every bone, f64 [B, 4, 4], for local rotations [3, 3] and shifts [3] by bone."""
     count = len(skeleton.parent)
     world = np.tile(np.eye(4), (count, 1, 1))

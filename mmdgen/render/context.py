@@ -35,8 +35,8 @@ def create_context(device: int | None = None) -> moderngl.Context:
         return moderngl.create_context(**options)
     except Exception as error:  # moderngl and glcontext raise bare Exception, ValueError and ImportError alike
         raise RenderError(
-            f"no OpenGL 4.3 context could be made: {error}. `mmdgen doctor` says what is missing; on Debian and Ubuntu it "
-            "is usually: apt-get install libegl1 libgl1 libgl1-mesa-dri"
+            f"no OpenGL 4.3 context could be made: {error}. `mmdgen doctor` says what is missing; on Debian and Ubuntu "
+            "it is usually: apt-get install libegl1 libgl1 libgl1-mesa-dri"
         ) from error
 
 

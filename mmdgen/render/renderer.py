@@ -1,0 +1,82 @@
+"""Draws prepared models: the rest image, expression images, posed images.
+
+One `Renderer` owns the process's GL context; everything here is called from the thread that made it. Pictures are u8
+[H, W, 4], sRGB, straight alpha, row 0 on top, RGB 0 where alpha is 0.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import moderngl
+
+from mmdgen.render.context import create_context, describe, is_software
+from mmdgen.render.prepare import Prepared
+from mmdgen.render.programs import Programs
+from mmdgen.render.scene import Scene
+from mmdgen.render.target import Target
+from mmdgen.render.view import SAMPLE_GRIDS
+
+# Tiles of an atlas. The software renderer gains nothing from batches; a GPU needs them against the cost of draw calls.
+GPU_TILES = (8, 4)
+SOFTWARE_TILES = (1, 1)
+
+
+class Renderer:
+    """The context with its programs and targets. Use it as a context manager, or call `release`.
+
+    `device` is an EGL device index, `tiles` the columns and rows of the atlas (None: what suits the device). Raises
+    `RenderError` where no context can be made.
+    """
+
+    def __init__(self, device: int | None = None, tiles: tuple[int, int] | None = None) -> None:
+        self.context = create_context(device)
+        self.programs = Programs(self.context)
+        self.tiles = tiles or (SOFTWARE_TILES if is_software(self.context) else GPU_TILES)
+        self._targets: dict[tuple, Target] = {}
+        self._resolves: dict[int, tuple[moderngl.Program, moderngl.VertexArray]] = {}
+        self._white = self.context.texture((1, 1), 4, b"\xff\xff\xff\xff")
+
+    def report(self) -> dict[str, Any]:
+        """Return what draws, for manifests: vendor, renderer, version, software."""
+        return describe(self.context)
+
+    def scene(self, prepared: Prepared) -> Scene:
+        """Upload a model. Release the scene (or leave its `with` block) before the next one to keep memory flat."""
+        return Scene(self, prepared)
+
+    @property
+    def white(self) -> moderngl.Texture:
+        return self._white
+
+    def target(self, size: int, samples: int, tiles: tuple[int, int]) -> Target:
+        """Return the (kept) target for pictures of `size` pixels with `samples` a pixel."""
+        key = (size, samples, tiles)
+        if key not in self._targets:
+            self._targets[key] = Target(self.context, size, SAMPLE_GRIDS[samples], tiles)
+        return self._targets[key]
+
+    def resolver(self, samples: int) -> tuple[moderngl.Program, moderngl.VertexArray]:
+        """Return the program that averages `samples` and the triangle to draw it with."""
+        if samples not in self._resolves:
+            program = self.programs.resolve(SAMPLE_GRIDS[samples])
+            self._resolves[samples] = (program, self.context.vertex_array(program, []))
+        return self._resolves[samples]
+
+    def release(self) -> None:
+        """Free everything, the context last."""
+        for target in self._targets.values():
+            target.release()
+        for _, triangle in self._resolves.values():
+            triangle.release()
+        self._targets.clear()
+        self._resolves.clear()
+        self._white.release()
+        self.programs.release()
+        self.context.release()
+
+    def __enter__(self) -> Renderer:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.release()

@@ -1,0 +1,345 @@
+"""One uploaded model: draws its rest, expression and posed images.
+
+Materials are drawn in MMD's order, bodies first, then all outlines. Opaque ones are drawn without blending or discard.
+With the head at rest the morphs can only change a box of the picture: expression images redraw that box over the rest
+image, from the faces that overlap it, with the same program and transforms, hence bit for bit what a full redraw gives.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import moderngl
+import numpy as np
+
+from mmdgen.errors import RenderError
+from mmdgen.geometry import orthographic, quaternion_matrix
+from mmdgen.pose.materials import dynamic_materials, material_colors
+from mmdgen.pose.rig import DrawRange
+from mmdgen.render.prepare import Prepared, edge_push, srgb_to_linear
+from mmdgen.render.target import Box, Target
+from mmdgen.render.upload import Upload, dense_groups, dense_morphs
+
+if TYPE_CHECKING:
+    from mmdgen.render.renderer import Renderer
+
+_FULL_WINDOW = (-1.0, 1.0, -1.0, 1.0)
+# Poses whose data is uploaded at once, and the alignment of one pose's data: uniform block offsets are multiples of 256
+# bytes at most.
+_CHUNK = 256
+_ALIGNMENT = 16
+
+
+@dataclass(frozen=True, slots=True)
+class _Draw:
+    """One draw call: constant uniforms (by name, as bytes) and state."""
+
+    program: moderngl.Program
+    array: moderngl.VertexArray
+    first: int
+    count: int
+    texture: moderngl.Texture | None
+    blend: bool
+    cull: str | None  # the faces that are not drawn
+    uniforms: tuple[tuple[moderngl.Uniform, bytes], ...]
+
+
+class Scene:
+    """A model on the GPU. Use it as a context manager, or call `release`."""
+
+    def __init__(self, renderer: Renderer, prepared: Prepared) -> None:
+        self._renderer, self._prepared = renderer, prepared
+        self._rig, self._view = prepared.rig, prepared.view
+        self._upload = Upload(renderer.context, prepared)
+        self._dynamic = dynamic_materials(self._rig.model, self._rig.flat)
+        columns = len(self._rig.columns)
+        self._weight_offset = self._rig.groups.count * 4
+        self._material_offset = self._weight_offset + (columns + 3) // 4
+        used = self._material_offset + 2 * len(self._dynamic)
+        self._stride = -(-used // _ALIGNMENT) * _ALIGNMENT
+        self._instances = renderer.context.buffer(reserve=self._stride * 16 * _CHUNK)
+        view = self._view
+        half = view.height / 2
+        self._projection = orthographic(
+            view.center_x - half, view.center_x + half, view.center_y - half, view.center_y + half, *self._rig.depth
+        )
+        self._box = self._pixel_box()
+        self._lists: dict[tuple[bool, bool], tuple[_Draw, ...]] = {}
+        self._rest: np.ndarray | None = None
+
+    # Pictures
+
+    def rest(self) -> np.ndarray:
+        """Return the rest image, u8 [H, W, 4]."""
+        if self._rest is None:
+            pose = self._rig.binding.vocabulary.rest[None]
+            self._rest = self._single(pose, expression=False)[0]
+        return self._rest.copy()
+
+    def posed(self, poses: np.ndarray) -> Iterator[np.ndarray]:
+        """Yield one image u8 [H, W, 4] per pose of f32 [N, K]."""
+        return self._images(poses, expression=False)
+
+    def expressions(self, poses: np.ndarray) -> Iterator[np.ndarray]:
+        """Yield one image u8 [H, W, 4] per pose of f32 [N, K], with the head at rest."""
+        poses = np.array(poses, np.float32, ndmin=2)
+        rest = self._rig.binding.vocabulary.rest
+        for column, parameter in enumerate(self._rig.binding.vocabulary.parameters):
+            if parameter.kind == "rotation":
+                poses[:, column] = rest[column]
+        return self._images(poses, expression=True)
+
+    def posed_vertices(self, pose: np.ndarray) -> np.ndarray:
+        """Return the positions f32 [v, 3] MU of the kept vertices (`Rig.vertex`) as the vertex shader computes them."""
+        self._write_instances(np.asarray(pose, np.float32)[None])
+        program = self._renderer.programs.feedback(self._geometry(tiled=False))
+        array = self._upload.array(program, indexed=False)
+        count = len(self._rig.vertex)
+        result = self._renderer.context.buffer(reserve=count * 12)
+        self._bind_data(0, tiled=False)
+        array.transform(result, moderngl.POINTS, vertices=count)
+        positions = np.frombuffer(result.read(), np.float32).reshape(count, 3).copy()
+        result.release()
+        return positions
+
+    # Batches
+
+    def _images(self, poses: np.ndarray, expression: bool) -> Iterator[np.ndarray]:
+        poses = np.asarray(poses, np.float32)
+        if poses.ndim != 2 or poses.shape[1] != len(self._rig.binding.vocabulary.parameters):
+            raise RenderError(f"poses must be [N, {len(self._rig.binding.vocabulary.parameters)}], found {poses.shape}")
+        if self._renderer.tiles == (1, 1):
+            for start in range(0, len(poses), _CHUNK):
+                yield from self._single(poses[start : start + _CHUNK], expression)
+        else:
+            yield from self._atlas(poses, expression)
+
+    def _single(self, poses: np.ndarray, expression: bool) -> list[np.ndarray] | Iterator[np.ndarray]:
+        target = self._renderer.target(self._view.size, self._view.samples, (1, 1))
+        box = self._box if expression else None
+        if box is not None:
+            base = self.rest()
+            if box[2] == 0:
+                return [base.copy() for _ in poses]
+        self._write_instances(poses)
+        images = []
+        for number in range(len(poses)):
+            self._draw(target, expression and box is not None, number, 1, box)
+            pixels = target.read(box)
+            if box is not None:
+                x, y, width, height = target.read_box(box)
+                image = base.copy()
+                image[y : y + height, x : x + width] = pixels
+                pixels = image
+            images.append(pixels)
+        return images
+
+    def _atlas(self, poses: np.ndarray, expression: bool) -> Iterator[np.ndarray]:
+        target = self._renderer.target(self._view.size, self._view.samples, self._renderer.tiles)
+        box = self._box if expression else None
+        base = self.rest() if box is not None else None
+        pending: deque[tuple[moderngl.Buffer, int]] = deque()
+        for start in range(0, len(poses), target.capacity):
+            batch = poses[start : start + target.capacity]
+            self._write_instances(batch)
+            self._draw(target, box is not None, 0, len(batch), box)
+            pending.append((target.start_read(), len(batch)))
+            if len(pending) == target.ring_size:
+                yield from self._tiles(target, pending.popleft(), box, base)
+        while pending:
+            yield from self._tiles(target, pending.popleft(), box, base)
+
+    def _tiles(
+        self, target: Target, read: tuple[moderngl.Buffer, int], box: Box | None, base: np.ndarray | None
+    ) -> Iterator[np.ndarray]:
+        for tile in target.finish_read(*read):
+            if box is None or base is None:
+                yield tile
+            else:
+                x, y, width, height = target.read_box(box)
+                image = base.copy()
+                image[y : y + height, x : x + width] = tile[y : y + height, x : x + width]
+                yield image
+
+    # Drawing
+
+    def _draw(self, target: Target, expression: bool, first: int, count: int, box: Box | None) -> None:
+        tiled = target.tiles != (1, 1)
+        context = self._renderer.context
+        target.begin(None if tiled else box)
+        context.front_face = "cw"  # PMX faces are clockwise seen from outside, in the same handedness as GL's screen
+        context.depth_func = "<="  # later coplanar layers (eye highlights) win, as in Direct3D's default
+        context.enable_only(moderngl.DEPTH_TEST)
+        context.blend_func = (moderngl.ONE, moderngl.ONE_MINUS_SRC_ALPHA)
+        self._bind_data(first, tiled)
+        bound: set[int] = set()
+        window = self._window(box, target) if tiled else _FULL_WINDOW
+        blending, culling = False, None
+        for draw in self._draw_list(expression, tiled):
+            if id(draw.program) not in bound:
+                bound.add(id(draw.program))
+                self._set_common(draw.program)
+                if tiled:
+                    draw.program["u_tiles"] = target.tiles
+                    draw.program["u_window"] = window
+            if draw.blend != blending:
+                (context.enable if draw.blend else context.disable)(moderngl.BLEND)
+                blending = draw.blend
+            if draw.cull != culling:
+                if draw.cull is None:
+                    context.disable(moderngl.CULL_FACE)
+                else:
+                    context.enable(moderngl.CULL_FACE)
+                    context.cull_face = draw.cull
+                culling = draw.cull
+            if draw.texture is not None:
+                draw.texture.use(0)
+            for uniform, value in draw.uniforms:
+                uniform.write(value)
+            draw.array.render(moderngl.TRIANGLES, draw.count, first=draw.first, instances=count)
+        program, triangle = self._renderer.resolver(self._view.samples)
+        target.resolve(program, triangle, None if tiled else box)
+
+    def _bind_data(self, first: int, tiled: bool) -> None:
+        """Bind the pose data from instance `first` on, and the model's tables."""
+        if tiled:
+            self._instances.bind_to_storage_buffer(0, offset=first * self._stride * 16)
+        else:
+            self._instances.bind_to_uniform_block(0, offset=first * self._stride * 16, size=self._stride * 16)
+        self._upload.morphs.bind_to_storage_buffer(1)
+        self._upload.sdef.bind_to_storage_buffer(2)
+
+    def _set_common(self, program: moderngl.Program) -> None:
+        """Set the uniforms that all draws of a program share."""
+        if "u_light" in program:
+            program["u_light"] = (self._view.ambient, self._view.directional)
+        if "u_projection" in program:
+            program["u_projection"].write(np.ascontiguousarray(self._projection.T).tobytes())
+
+    def _draw_list(self, expression: bool, tiled: bool) -> tuple[_Draw, ...]:
+        key = (expression, tiled)
+        if key not in self._lists:
+            ranges = self._rig.expression_draws if expression else self._rig.draws
+            bodies = [self._body(item, expression, tiled) for item in ranges]
+            edges = [self._edge(item, expression, tiled) for item in ranges if self._has_edge(item.material)]
+            self._lists[key] = (*bodies, *edges)
+        return self._lists[key]
+
+    def _geometry(self, tiled: bool) -> dict[str, int]:
+        return {
+            "GROUPS": self._rig.groups.count,
+            "DENSE_GROUPS": int(dense_groups(self._rig)),
+            "INFLUENCES": self._rig.influences,
+            "COLUMNS": len(self._rig.columns),
+            "DENSE_MORPHS": int(dense_morphs(self._rig)),
+            "STRIDE": self._stride,
+            "SDEF": int(len(self._rig.sdef) > 0),
+            "TILES": int(tiled),
+        }
+
+    def _body(self, item: DrawRange, expression: bool, tiled: bool) -> _Draw:
+        material = self._rig.model.materials[item.material]
+        image = self._prepared.images.get(material.texture)
+        dynamic = item.material in self._dynamic
+        opaque = material.diffuse[3] >= 1 and not dynamic and not (image is not None and image.alpha)
+        specular = self._view.specular > 0 and material.specular_power > 0
+        program = self._renderer.programs.phong(
+            self._geometry(tiled), opaque=opaque, specular=specular, dynamic=dynamic
+        )
+        values: dict[str, np.ndarray] = {}
+        if dynamic:
+            slot = self._material_offset + 2 * self._dynamic.index(item.material)
+            values["u_material_offset"] = np.int32(slot)
+        else:
+            values["u_diffuse"] = np.clip(np.array(material.diffuse, np.float32), 0, 1)
+            values["u_ambient"] = np.clip(np.array(material.ambient, np.float32), 0, 1)
+        if specular:
+            colour = np.array(material.specular, np.float32) * self._view.specular
+            values["u_specular"] = np.append(colour, material.specular_power).astype(np.float32)
+        return _Draw(
+            program,
+            self._upload.array(program, expression),
+            item.first,
+            item.count,
+            self._upload.textures.get(material.texture, self._renderer.white),
+            not opaque,
+            None if material.double_sided else "back",
+            _uniforms(program, values),
+        )
+
+    def _has_edge(self, number: int) -> bool:
+        material = self._rig.model.materials[number]
+        wanted = self._view.outline > 0 and material.edge and material.edge_size > 0
+        return wanted and material.edge_color[3] > 0 and material.diffuse[3] > 0
+
+    def _edge(self, item: DrawRange, expression: bool, tiled: bool) -> _Draw:
+        material = self._rig.model.materials[item.material]
+        program = self._renderer.programs.edge(self._geometry(tiled))
+        alpha = min(material.edge_color[3], 1.0)
+        colour = srgb_to_linear(np.clip(material.edge_color[:3], 0, 1)) * alpha
+        values = {
+            "u_edge_color": np.append(colour, alpha).astype(np.float32),
+            "u_push": np.float32(edge_push(self._view) * material.edge_size),
+        }
+        array = self._upload.array(program, expression)
+        return _Draw(program, array, item.first, item.count, None, alpha < 1, "front", _uniforms(program, values))
+
+    # Data
+
+    def _write_instances(self, poses: np.ndarray) -> None:
+        """Upload the instance data of up to `_CHUNK` poses."""
+        rig = self._rig
+        data = np.zeros((len(poses), self._stride, 4), np.float32)
+        rotation, translation = rig.evaluate(poses)
+        groups = data[:, : self._weight_offset].reshape(len(poses), rig.groups.count, 4, 4)
+        groups[:, :, :3, :3] = quaternion_matrix(rotation)
+        groups[:, :, :3, 3] = translation
+        groups[:, :, 3] = rotation
+        weights = rig.morph_weights(poses)
+        flat = data[:, self._weight_offset : self._material_offset].reshape(len(poses), -1)
+        flat[:, : weights.shape[1]] = weights
+        if self._dynamic:
+            colours = material_colors(rig.model, rig.binding, rig.flat, self._dynamic, poses)
+            rows = data[:, self._material_offset :].reshape(len(poses), len(self._dynamic), 2, 4)
+            rows[:, :, 0] = colours[:, :, :4]
+            rows[:, :, 1, :3] = colours[:, :, 4:]
+        self._instances.write(data.tobytes())
+
+    def _pixel_box(self) -> Box | None:
+        """Return the expression box in pixels from the bottom left, one pixel wider all round; None for everything."""
+        if self._rig.expression_box is None:
+            return None
+        left, right, bottom, top = self._rig.expression_box
+        view = self._view
+        scale = view.size / view.height
+        x0 = int(np.clip(np.floor((left - view.center_x + view.height / 2) * scale) - 1, 0, view.size))
+        x1 = int(np.clip(np.ceil((right - view.center_x + view.height / 2) * scale) + 1, 0, view.size))
+        y0 = int(np.clip(np.floor((bottom - view.center_y + view.height / 2) * scale) - 1, 0, view.size))
+        y1 = int(np.clip(np.ceil((top - view.center_y + view.height / 2) * scale) + 1, 0, view.size))
+        return (x0, y0, x1 - x0, y1 - y0) if x1 > x0 and y1 > y0 else (0, 0, 0, 0)
+
+    def _window(self, box: Box | None, target: Target) -> tuple[float, float, float, float]:
+        if box is None:
+            return _FULL_WINDOW
+        x, y, width, height = (2 * value / target.size for value in box)
+        return (x - 1, x + width - 1, y - 1, y + height - 1)
+
+    def release(self) -> None:
+        """Free the model's GL objects."""
+        self._upload.release()
+        self._instances.release()
+        self._lists.clear()
+
+    def __enter__(self) -> Scene:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.release()
+
+
+def _uniforms(program: moderngl.Program, values: dict) -> tuple[tuple[moderngl.Uniform, bytes], ...]:
+    """Pair the uniforms that the compiler kept with their bytes."""
+    return tuple((program[name], np.asarray(value).tobytes()) for name, value in values.items() if name in program)

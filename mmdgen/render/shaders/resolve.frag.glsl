@@ -1,0 +1,28 @@
+// Averages the samples of a pixel premultiplied in linear light, then straight alpha and sRGB (IEC 61966-2-1), rows from
+// the top. RGB is 0 wherever the stored alpha is 0. Defines: GRID (samples a side).
+
+uniform sampler2D u_samples;
+uniform int u_size;  // pixels a side of one tile
+
+out vec4 f_color;
+
+vec3 encode(vec3 linear) {
+    vec3 low = linear * 12.92;
+    vec3 high = 1.055 * pow(max(linear, 0.0031308), vec3(1.0 / 2.4)) - 0.055;
+    return mix(high, low, lessThanEqual(linear, vec3(0.0031308)));
+}
+
+void main() {
+    ivec2 pixel = ivec2(gl_FragCoord.xy);
+    pixel.y += u_size - 1 - 2 * (pixel.y % u_size);  // the same tile, upside down
+    vec4 sum = vec4(0.0);
+    for (int y = 0; y < GRID; ++y)
+        for (int x = 0; x < GRID; ++x)
+            sum += texelFetch(u_samples, pixel * GRID + ivec2(x, y), 0);
+    float alpha = sum.a / float(GRID * GRID);
+    if (alpha < 0.5 / 255.0) {
+        f_color = vec4(0.0);
+    } else {
+        f_color = vec4(encode(clamp(sum.rgb / sum.a, 0.0, 1.0)), alpha);
+    }
+}

@@ -1,0 +1,111 @@
+"""Moves a prepared model to the GPU: vertices, indices, morph columns, textures."""
+
+from __future__ import annotations
+
+import moderngl
+import numpy as np
+
+from mmdgen.pose.rig import Rig
+from mmdgen.render.prepare import Prepared, TextureImage
+
+_SRGB8_ALPHA8 = 0x8C43
+
+# Up to so many groups and morph parameters come as plain attributes, more through storage buffers.
+DENSE_LIMIT = 4
+
+
+def dense_morphs(rig: Rig) -> bool:
+    """Return whether the morph offsets fit into attributes: few parameters and no UV morphs."""
+    return len(rig.columns) <= DENSE_LIMIT and not rig.morph_offset[..., 3:].any()
+
+
+def dense_groups(rig: Rig) -> bool:
+    """Return whether each vertex can carry a weight for every group."""
+    return rig.groups.count <= DENSE_LIMIT
+
+
+def vertex_data(rig: Rig) -> tuple[np.ndarray, str]:
+    """Return the kept vertices as a structured array [v] and its moderngl format."""
+    fields = [
+        ("in_position", "<f4", 3),
+        ("in_normal", "<f4", 3),
+        ("in_uv", "<f4", 2),
+        ("in_weight", "<f4", 4),
+        ("in_group", "u1", 4),
+        ("in_edge_scale", "<f4", 1),
+    ]
+    if dense_groups(rig):
+        fields.append(("in_group_weight", "<f4", 4))
+    if dense_morphs(rig):
+        fields.extend((f"in_morph_{column}", "<f4", 3) for column in range(len(rig.columns)))
+    else:
+        fields.append(("in_morph_slot", "<i4", 1))
+    if len(rig.sdef):
+        fields.append(("in_sdef_slot", "<i4", 1))
+    model, kept = rig.model, rig.vertex
+    data = np.zeros(len(kept), np.dtype([(name, kind, (width,)) for name, kind, width in fields]))
+    data["in_position"] = model.position[kept]
+    data["in_normal"] = model.normal[kept]
+    data["in_uv"] = model.uv[kept]
+    data["in_weight"] = rig.group_weight
+    data["in_group"] = rig.group_index
+    data["in_edge_scale"][:, 0] = model.edge_scale[kept]
+    if dense_groups(rig):
+        for slot in range(4):
+            np.add.at(
+                data["in_group_weight"], (np.arange(len(kept)), rig.group_index[:, slot]), rig.group_weight[:, slot]
+            )
+    if dense_morphs(rig):
+        moved = rig.morph_slot >= 0
+        for column in range(len(rig.columns)):
+            data[f"in_morph_{column}"][moved] = rig.morph_offset[rig.morph_slot[moved], column, :3]
+    else:
+        data["in_morph_slot"][:, 0] = rig.morph_slot
+    if len(rig.sdef):
+        data["in_sdef_slot"][:, 0] = rig.sdef_slot
+    codes = {"<f4": "f", "u1": "u1", "<i4": "i"}
+    return data, " ".join(f"{width}{codes[kind]}" for _, kind, width in fields)
+
+
+class Upload:
+    """The GL objects of one prepared model. `release` frees all of them."""
+
+    def __init__(self, context: moderngl.Context, prepared: Prepared) -> None:
+        rig = prepared.rig
+        self._context = context
+        data, self._format = vertex_data(rig)
+        self._names = data.dtype.names or ()
+        self.vertices = context.buffer(data.tobytes())
+        self.index = context.buffer(rig.index.tobytes())
+        self.expression_index = context.buffer(rig.expression_index.tobytes() or bytes(4))
+        self.morphs = context.buffer(rig.morph_offset.tobytes() or bytes(4))
+        self.sdef = context.buffer(rig.sdef.tobytes() or bytes(4))
+        self.textures = {number: self._texture(image) for number, image in prepared.images.items()}
+        self._arrays: dict[tuple[int, bool, bool], moderngl.VertexArray] = {}
+
+    def _texture(self, image: TextureImage) -> moderngl.Texture:
+        height, width = image.texels.shape[:2]
+        texture = self._context.texture((width, height), 4, image.texels.tobytes(), internal_format=_SRGB8_ALPHA8)
+        texture.build_mipmaps()
+        # The nearest level, filtered linearly: a quarter cheaper than trilinear on the software renderer.
+        texture.filter = (moderngl.LINEAR_MIPMAP_NEAREST, moderngl.LINEAR)
+        texture.repeat_x = texture.repeat_y = True
+        return texture
+
+    def array(self, program: moderngl.Program, expression: bool = False, indexed: bool = True) -> moderngl.VertexArray:
+        """Return the vertex array of a program over all kept faces, those in the expression box, or (not `indexed`) the
+        vertices one by one."""
+        key = (id(program), expression, indexed)
+        if key not in self._arrays:
+            index = (self.expression_index if expression else self.index) if indexed else None
+            content = [(self.vertices, self._format, *self._names)]
+            self._arrays[key] = self._context.vertex_array(program, content, index_buffer=index, skip_errors=True)
+        return self._arrays[key]
+
+    def release(self) -> None:
+        for item in (*self._arrays.values(), *self.textures.values()):
+            item.release()
+        for buffer in (self.vertices, self.index, self.expression_index, self.morphs, self.sdef):
+            buffer.release()
+        self._arrays.clear()
+        self.textures.clear()
