@@ -8,6 +8,7 @@ plain float32 -> float64 conversion would set the quiet bit of a signalling NaN 
 from __future__ import annotations
 
 import functools
+import itertools
 import re
 import struct
 from collections.abc import Iterator, Sequence
@@ -18,6 +19,8 @@ import numpy as np
 
 from mmdgen.errors import FormatError
 from mmdgen.formats.text import decode_fixed, decode_text, encode_fixed, encode_text, printable
+
+_I32 = struct.Struct("<i")
 
 
 class TruncatedError(FormatError):
@@ -175,7 +178,7 @@ class Cursor(_Path):
     def f32(self, field: str) -> float:
         return self.unpack(layout("f"), field)[0]
 
-    def floats(self, count: int, field: str) -> tuple[float, ...]:
+    def floats(self, count: int, field: str) -> tuple[Any, ...]:
         """`count` float32 values (a small number: each count compiles a layout)."""
         return self.unpack(layout(f"{count}f"), field)
 
@@ -214,6 +217,13 @@ class Cursor(_Path):
 
     def text(self, encoding: str, field: str) -> str:
         """A text with its length in bytes as i32 before it. Damaged text does not fail, see `mmdgen.formats.text`."""
+        # The usual case without the detour: a model has thousands of names.
+        position = self._position + 4
+        if position <= len(self._data):
+            end = position + _I32.unpack_from(self._data, position - 4)[0]
+            if position <= end <= len(self._data):
+                self._position = end
+                return decode_text(self._data[position:end], encoding)
         return decode_text(self.take(self.count(field, 1), field), encoding)
 
     def fixed_text(self, size: int, field: str) -> tuple[str, bytes]:
@@ -256,31 +266,33 @@ class Cursor(_Path):
 
     def _chain(self, count: int, kind_at: int, sizes: Sequence[int], name: str, kind_name: str) -> np.ndarray:
         """The offsets by following the chain: each record's kind says where the next one starts."""
-        data = self._data
+        data, start = self._data, self._position
         # An unknown kind jumps past the end of the data, which ends the loop without a test for it in every step.
         jump = [*sizes, *[len(data) + 1] * (256 - len(sizes))]
-        position = self._position + kind_at
-        kind_positions: list[int] = []
-        append = kind_positions.append
+        position = start + kind_at
+        # The one loop over vertices of the whole reader, so in the fastest form that Python has for it.
         try:
-            for _ in range(count):
-                append(position)
-                position += jump[data[position]]
+            kinds_at = [position := position + jump[data[position]] for _ in itertools.repeat(None, count)]
         except IndexError:
-            pass
-        offsets = np.array([*kind_positions, position]) - kind_at
-        if len(kind_positions) == count and offsets[-1] <= len(data):
-            return offsets
-        # The first record that does not end inside the data is the damaged one.
-        index = int(np.searchsorted(offsets, len(data), side="right")) - 1
-        self._position = int(offsets[index])
-        self._steps.append((name, index))
-        self.require(kind_at + 1, kind_name)
-        kind = data[self._position + kind_at]
-        if kind < len(sizes):
-            self.require(sizes[kind], "")
-        self._position += kind_at
-        self.fail(f"unknown kind {kind}, expected 0 to {len(sizes) - 1}", kind_name)
+            self._blame(count, kind_at, sizes, name, kind_name)
+        offsets = np.empty(count + 1, np.int64)
+        offsets[0] = start
+        offsets[1:] = np.fromiter(kinds_at, np.int64, count)
+        offsets[1:] -= kind_at
+        if offsets[-1] > len(data):
+            self._blame(count, kind_at, sizes, name, kind_name)
+        return offsets
+
+    def _blame(self, count: int, kind_at: int, sizes: Sequence[int], name: str, kind_name: str) -> NoReturn:
+        """Follow the chain again, slowly, and raise the error for the first record that is damaged."""
+        for _ in self.items(name, count):
+            self.require(kind_at + 1, kind_name)
+            kind = self._data[self._position + kind_at]
+            if kind >= len(sizes):
+                self._position += kind_at
+                self.fail(f"unknown kind {kind}, expected 0 to {len(sizes) - 1}", kind_name)
+            self.take(sizes[kind], "")
+        self.fail(f"{count} records do not fit", name)
 
     def gather(self, offsets: np.ndarray, dtype: np.dtype) -> np.ndarray:
         """The items of `dtype` at the byte `offsets` [N], as an array [N]. IndexError for one outside the data."""

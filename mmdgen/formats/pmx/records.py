@@ -235,7 +235,14 @@ class PmxFile:
     """Exactly what the file says. V vertices, F faces.
 
     `vertices` is structured `VERTEX [V]`, `faces` i32 [F, 3] (indices of vertices; 4-byte indices are kept as they are,
-    so a damaged file may hold values past V). `tail` is what follows the last section.
+    so a damaged file may hold values past V). `tail` is what follows the last section that was read.
+
+    `sections` is None where the file holds every section of its version. Otherwise the file ends early and this is the
+    number of whole sections after the morphs: 0 none, 1 frames, 2 and bodies, 3 and joints (all that a 2.1 file without
+    soft bodies has). The records of the missing sections are then empty, and what the file holds of the first one is in
+    `tail`. Nothing that is drawn depends on them.
+
+    Text that does not decode is kept reversibly, see `mmdgen.formats.text` (`is_clean` tells).
     """
 
     header: PmxHeader
@@ -254,3 +261,4 @@ class PmxFile:
     joints: tuple[PmxJoint, ...] = ()
     soft_bodies: tuple[PmxSoftBody, ...] = ()
     tail: bytes = field(default=b"", repr=False)
+    sections: int | None = None
