@@ -197,6 +197,17 @@ class Dataset(Sequence[Sample]):
         width = len(self.config.vocabulary.parameters)
         return np.concatenate([np.empty((0, width), np.float32), *parts])[self._indices]
 
+    def shards(self, limit: int) -> Iterator[tuple[int, Shard]]:
+        """Yield up to `limit` shards of the split that have samples, evenly spaced, after their first sample's number.
+
+        The numbers are those of the whole split, whatever slice this is. A shard may be closed when the next one comes.
+        """
+        filled = [number for number, info in enumerate(self._shards) if info.samples]
+        count = min(limit, len(filled))
+        for place in range(count):
+            number = filled[place * (len(filled) - 1) // max(1, count - 1)]
+            yield self._starts[number], self._files.get(number)
+
 
 class _OpenFiles:
     """The shards that this process has open, the most recently used ones."""

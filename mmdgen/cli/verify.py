@@ -1,0 +1,89 @@
+"""mmdgen verify: check a dataset."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+
+import click
+from tqdm import tqdm
+
+from mmdgen.dataset.verify import VerifyReport, verify_dataset
+
+PROBLEMS_SHOWN = 50
+
+
+@click.command()
+@click.argument("out", type=click.Path(path_type=Path))
+@click.option("--quick", is_flag=True, help="Do not hash the shards; decode only the first and last images of each.")
+@click.option(
+    "--workers", type=click.IntRange(1, 64), default=2, show_default=True, help="Shards checked side by side."
+)
+@click.option("--json", "as_json", is_flag=True, help="Print the whole report as JSON.")
+@click.option(
+    "--progress",
+    type=click.Choice(["auto", "json", "none"]),
+    default="auto",
+    show_default=True,
+    help="On stderr: a bar on a terminal, lines of JSON, or nothing.",
+)
+def command(out: Path, quick: bool, workers: int, as_json: bool, progress: str) -> None:
+    """Check the dataset in folder OUT: hashes, shapes, counts, ranges, splits, pictures.
+
+    Exits with 0 when all is well, and with 1 and a line for each problem when it is not.
+
+    \b
+    Examples:
+      mmdgen verify out/d
+      mmdgen verify out/d --quick
+      mmdgen verify out/d --json > report.json
+    """
+    with _Progress(progress) as shown:
+        report = verify_dataset(out, quick, workers=workers, progress=shown.update)
+    if as_json:
+        click.echo(json.dumps(report.to_json(), indent=2, ensure_ascii=False))
+    elif report.ok:
+        click.echo(f"{out}: ok: {_counts(report)}")
+    else:
+        for problem in report.problems[:PROBLEMS_SHOWN]:
+            click.echo(str(problem))
+        if len(report.problems) > PROBLEMS_SHOWN:
+            click.echo(f"... and {len(report.problems) - PROBLEMS_SHOWN} more (--json lists all)")
+        click.echo(f"{out}: {len(report.problems)} problems: {_counts(report)}")
+    if not report.ok:
+        sys.exit(1)
+
+
+def _counts(report: VerifyReport) -> str:
+    splits = ", ".join(f"{split} {count}" for split, count in report.samples.items() if count)
+    depth = "the first and last images of each decoded" if report.quick else f"{report.images} images decoded"
+    total = sum(report.samples.values())
+    return (
+        f"{report.shards} shards, {total} samples ({splits or 'none'}) of {report.models} models, "
+        f"{report.bytes / 1e6:.1f} MB, {depth}"
+    )
+
+
+class _Progress:
+    """A bar on a terminal, JSON lines, or nothing; always on stderr."""
+
+    def __init__(self, kind: str) -> None:
+        self._json = kind == "json"
+        self._bar = None
+        if kind == "auto" and sys.stderr.isatty():
+            self._bar = tqdm(unit=" samples", desc="verify", leave=False, file=sys.stderr)
+
+    def __enter__(self) -> _Progress:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self._bar is not None:
+            self._bar.close()
+
+    def update(self, done: int, total: int) -> None:
+        if self._json:
+            click.echo(json.dumps({"stage": "verify", "done": done, "total": total, "unit": "samples"}), err=True)
+        elif self._bar is not None:
+            self._bar.total = total
+            self._bar.update(done - self._bar.n)
