@@ -3,7 +3,8 @@
 World = parent's world * T(rest offset + translation + append translation) * R(animation * append), and a vertex follows
 a bone by world * T(-rest). Append takes its source's own append result where the source appends, else the source's
 animated rotation and translation; ratios may be negative or beyond 1 (the rotation's angle is scaled). IK and physics
-are not evaluated: nothing above the chest depends on them at rest. Source: reference tables of babylon-mmd and saba (MIT).
+are not evaluated: nothing above the chest depends on them at rest. Source: what babylon-mmd and saba (MIT)
+do alike.
 """
 
 from __future__ import annotations

@@ -50,7 +50,8 @@ class Rig:
 
     `expression_index` and `expression_draws` are the faces that come within 3 pixels of `expression_box` (left, right,
     bottom, top in MU), the only part of the picture that the morph parameters can change with the head at rest; None
-    where they can change anything. `columns` are the pose columns of the C morph parameters. `depth` bounds z over all poses, MU.
+    where they can change anything. `columns` are the pose columns of the C morph parameters.
+    `depth` bounds z over all poses, MU.
     """
 
     model: Model

@@ -102,7 +102,25 @@ def environment_for(folder: Path) -> dict[str, str]:
     vendors = [folder / "usr/share/glvnd/egl_vendor.d", *map(Path, _ICD_FOLDERS)]  # the machine's own stay in force
     environment = {"LD_LIBRARY_PATH": libraries, "LIBGL_DRIVERS_PATH": drivers}
     joined = {name: ":".join(sorted(map(str, paths))) for name, paths in environment.items() if paths}
-    return {**joined, "__EGL_VENDOR_LIBRARY_DIRS": ":".join(map(str, vendors))}
+    # glcontext would ask ldconfig and gcc for the libraries' names, and they know nothing of this folder.
+    names = {"GLCONTEXT_LINUX_LIBGL": "libGL.so.1", "GLCONTEXT_LINUX_LIBEGL": "libEGL.so.1"}
+    return {**joined, "__EGL_VENDOR_LIBRARY_DIRS": ":".join(map(str, vendors)), **names}
+
+
+def restart_with_unpacked(folder: Path | None = None) -> None:
+    """Start this program again with the unpacked libraries in `folder` (default: `default_folder`), if it needs them.
+
+    For installations without `tools/run`, which would have set the variables. Does nothing where nothing was unpacked,
+    where the machine has its own libraries by now, or after one restart; costs a look into a folder then.
+    """
+    folder = folder or default_folder()
+    if not (folder / "usr").is_dir() or str(folder) in os.environ.get("LD_LIBRARY_PATH", ""):
+        return
+    try:
+        for name in ("libGL.so.1", "libEGL.so.1"):
+            ctypes.CDLL(name)
+    except OSError:
+        os.execve(sys.executable, [sys.executable, *sys.orig_argv[1:]], merged(environment_for(folder)))
 
 
 def merged(environment: Mapping[str, str]) -> dict[str, str]:

@@ -117,7 +117,7 @@ class Scene:
         else:
             yield from self._atlas(poses, expression)
 
-    def _single(self, poses: np.ndarray, expression: bool) -> list[np.ndarray] | Iterator[np.ndarray]:
+    def _single(self, poses: np.ndarray, expression: bool) -> list[np.ndarray]:
         target = self._renderer.target(self._view.size, self._view.samples, (1, 1))
         box = self._box if expression else None
         if box is not None:
@@ -216,8 +216,9 @@ class Scene:
         """Set the uniforms that all draws of a program share."""
         if "u_light" in program:
             program["u_light"] = (self._view.ambient, self._view.directional)
-        if "u_projection" in program:
-            program["u_projection"].write(np.ascontiguousarray(self._projection.T).tobytes())
+        projection = program.get("u_projection", None)
+        if isinstance(projection, moderngl.Uniform):
+            projection.write(np.ascontiguousarray(self._projection.T).tobytes())  # GL wants columns
 
     def _draw_list(self, expression: bool, tiled: bool) -> tuple[_Draw, ...]:
         key = (expression, tiled)
@@ -252,7 +253,7 @@ class Scene:
         values: dict[str, np.ndarray] = {}
         if dynamic:
             slot = self._material_offset + 2 * self._dynamic.index(item.material)
-            values["u_material_offset"] = np.int32(slot)
+            values["u_material_offset"] = np.array(slot, np.int32)
         else:
             values["u_diffuse"] = np.clip(np.array(material.diffuse, np.float32), 0, 1)
             values["u_ambient"] = np.clip(np.array(material.ambient, np.float32), 0, 1)
@@ -282,7 +283,7 @@ class Scene:
         colour = srgb_to_linear(np.clip(material.edge_color[:3], 0, 1)) * alpha
         values = {
             "u_edge_color": np.append(colour, alpha).astype(np.float32),
-            "u_push": np.float32(edge_push(self._view) * material.edge_size),
+            "u_push": np.array(edge_push(self._view) * material.edge_size, np.float32),
         }
         array = self._upload.array(program, expression)
         return _Draw(program, array, item.first, item.count, None, alpha < 1, "front", _uniforms(program, values))
@@ -340,6 +341,7 @@ class Scene:
         self.release()
 
 
-def _uniforms(program: moderngl.Program, values: dict) -> tuple[tuple[moderngl.Uniform, bytes], ...]:
+def _uniforms(program: moderngl.Program, values: dict[str, np.ndarray]) -> tuple[tuple[moderngl.Uniform, bytes], ...]:
     """Pair the uniforms that the compiler kept with their bytes."""
-    return tuple((program[name], np.asarray(value).tobytes()) for name, value in values.items() if name in program)
+    pairs = ((program.get(name, None), value.tobytes()) for name, value in values.items())
+    return tuple((uniform, value) for uniform, value in pairs if isinstance(uniform, moderngl.Uniform))

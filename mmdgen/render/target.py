@@ -35,30 +35,32 @@ class Target:
     def begin(self, box: Box | None) -> None:
         """Make this the target and clear it, or only `box` of its single tile."""
         self.drawing.use()
-        scissor = None if box is None else (*(value * self.grid for value in box),)
+        x, y, width, height = box or (0, 0, self.size * self.tiles[0], self.size * self.tiles[1])
+        scissor = (x * self.grid, y * self.grid, width * self.grid, height * self.grid)
         self.drawing.scissor = scissor
         self.drawing.clear(0.0, 0.0, 0.0, 0.0, depth=1.0, viewport=scissor)
 
     def resolve(self, program: moderngl.Program, triangle: moderngl.VertexArray, box: Box | None) -> None:
         """Average the samples into 8-bit pixels, everywhere or in `box` (whose rows count from the bottom)."""
         context = self._context
-        self.drawing.scissor = None
         self.resolved.use()
-        self.resolved.scissor = None if box is None else self.read_box(box)
+        self.resolved.scissor = self.read_box(box)
         context.disable(moderngl.DEPTH_TEST | moderngl.CULL_FACE | moderngl.BLEND)
         self._samples.use(0)
         program["u_samples"] = 0
         program["u_size"] = self.size
         triangle.render(moderngl.TRIANGLES, 3)
 
-    def read_box(self, box: Box) -> Box:
-        """Return `box` in rows from the top, as the resolved picture has them."""
+    def read_box(self, box: Box | None) -> Box:
+        """Return `box`, or everything, in rows from the top, as the resolved picture has them."""
+        if box is None:
+            return (0, 0, self.size * self.tiles[0], self.size * self.tiles[1])
         x, y, width, height = box
         return (x, self.size - y - height, width, height)
 
     def read(self, box: Box | None = None) -> np.ndarray:
         """Return the resolved pixels at once: u8 [rows, columns, 4], row 0 on top."""
-        view = self.read_box(box) if box else (0, 0, self.size * self.tiles[0], self.size * self.tiles[1])
+        view = self.read_box(box)
         pixels = np.empty((view[3], view[2], 4), np.uint8)
         self.resolved.read_into(pixels, viewport=view, components=4, alignment=1)
         return pixels
