@@ -25,7 +25,11 @@ def test_units_are_the_first_folder_below_the_shared_one():
         "loose.pmx": "loose.pmx",
     }
     # one source folder: by the models' own folders, and variants in one folder stay together
-    assert units(["a/x/1.pmx", "a/x/2.pmx", "a/y/m.pmx"]) == {"a/x/1.pmx": "a/x", "a/x/2.pmx": "a/x", "a/y/m.pmx": "a/y"}
+    assert units(["a/x/1.pmx", "a/x/2.pmx", "a/y/m.pmx"]) == {
+        "a/x/1.pmx": "a/x",
+        "a/x/2.pmx": "a/x",
+        "a/y/m.pmx": "a/y",
+    }
     # everything in one folder: each model by itself
     assert units(["a/1.pmx", "a/2.pmx"]) == {"a/1.pmx": "a/1.pmx", "a/2.pmx": "a/2.pmx"}
     assert units(["1.pmx", "2.pmx"]) == {"1.pmx": "1.pmx", "2.pmx": "2.pmx"}

@@ -1,7 +1,7 @@
 """Which models train, which validate, which test: decided by the folders they came from, never by the sample.
 
 Without a splits file the unit is the *source folder*: the first path component below the folder that all models share,
-so ``anime/miku/miku.pmx`` beside ``games/...`` belongs to ``anime``, and when everything lies in one source folder every
+so ``anime/miku/miku.pmx`` beside ``games/...`` belongs to ``anime``, and when everything lies in one source folder each
 model's own folder is a unit (a model directly in the shared folder is a unit by itself).
 """
 
@@ -80,9 +80,9 @@ def assign(paths: Sequence[str], requested: Sequence[str], rules: SplitRules | N
 
     With `rules` the first pattern that matches wins, asked in the order test, validation, train; a pattern is matched
     (as the shell does, but `*` also crosses /) with the model's source folder, its relative folder and its path.
-    Without rules each unit goes where its hash says: a tenth to test, a tenth to validation, the rest to train; a folder
-    stays where it is when other folders come, and the seed does not move it. A requested split that stays empty then
-    takes the smallest unit of the largest split. Raises `ConfigError` when a folder has no split or a split no model.
+    Without rules each unit goes where its hash says: a tenth to test, a tenth to validation, the rest to train; it
+    stays there when other folders come, and the seed does not move it. A requested split that stays empty then takes
+    the smallest unit of the largest split. Raises `ConfigError` when a folder has no split or a split no model.
     """
     unknown = [split for split in requested if split not in SPLITS]
     if unknown or not requested:
@@ -123,7 +123,7 @@ def _assign_by_rules(paths: Sequence[str], requested: Sequence[str], rules: Spli
                 f"{list(rules.patterns.get(split, ()))}; add a pattern or ask for no {split} poses"
             )
     warnings = [
-        f"{rules.file}: {split} pattern {pattern!r} decides nothing: no model matches it, or an earlier split has them all"
+        f"the {split} pattern {pattern!r} decides nothing: no model matches it, or an earlier split has taken them"
         for split in SPLITS
         for pattern in rules.patterns.get(split, ())
         if (split, pattern) not in used
@@ -155,7 +155,7 @@ def _assign_by_hash(paths: Sequence[str], requested: Sequence[str]) -> Assignmen
 
 
 def _split_by_hash(unit: str, requested: Sequence[str]) -> str:
-    """Return where a unit belongs. The intervals of test and validation do not depend on each other's being asked for."""
+    """Return where a unit belongs: the places of test and validation do not depend on each other's being requested."""
     place = rng.fraction(0, "split", unit)
     if TRAIN not in requested:
         return TEST if place < 0.5 else VALIDATION

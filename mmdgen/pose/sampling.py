@@ -1,8 +1,9 @@
 """Which poses a dataset has: keyed draws from a vocabulary's densities.
 
 Sample i of a model depends on (seed, model, i) alone: not on how many samples there are, on which shard asks for it or
-on which other models exist. The draws come in blocks of `BLOCK` samples, each with a stream of its own, and from the raw
-64-bit outputs of the bit generator, whose stream numpy promises to keep (the distributions on top carry no such promise).
+on which other models exist. The draws come in blocks of `BLOCK` samples, each with a stream of its own, and from the
+raw 64-bit outputs of the bit generator, whose stream numpy promises to keep (the distributions on top carry no such
+promise).
 """
 
 from __future__ import annotations

@@ -1,0 +1,46 @@
+"""What a shard needs of a renderer.
+
+Workers make theirs from the name of a class ("package.module:Class"), so that the parent process never loads GL and
+tests can plan, resume and crash with a renderer that needs none.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import AbstractContextManager
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+
+from mmdgen.generate.catalogue import UsableModel
+from mmdgen.pose.vocabulary import PoseVocabulary
+from mmdgen.render.view import View
+
+DEFAULT_BACKEND = "mmdgen.generate.gl_backend:GlBackend"
+
+
+class DrawnScene(Protocol):
+    """One model, ready to be drawn: pictures are u8 [H, W, 4] arrays that the receiver may keep."""
+
+    def rest(self) -> np.ndarray: ...
+    def expressions(self, poses: np.ndarray) -> Iterator[np.ndarray]: ...
+    def posed(self, poses: np.ndarray) -> Iterator[np.ndarray]: ...
+
+
+class Backend(Protocol):
+    """Made once a worker, used from the thread that made it, but for `prepare`, which other threads call."""
+
+    def report(self) -> dict[str, Any]:
+        """Return what draws, for the manifest; ``software`` tells whether the CPU does."""
+        ...
+
+    def prepare(self, path: Path, model: UsableModel, vocabulary: PoseVocabulary, view: View) -> Any:
+        """Load and reduce a model. Raises `ModelError` (``model_missing``, ``model_changed``) or another error."""
+        ...
+
+    def scene(self, prepared: Any) -> AbstractContextManager[DrawnScene]:
+        """Return the scene of a prepared model."""
+        ...
+
+    def close(self) -> None: ...

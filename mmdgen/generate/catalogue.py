@@ -1,0 +1,304 @@
+"""Which models there are, which of them can be used, and why not the others.
+
+A scan never stops at a bad model: what mmdgen refuses has the error's reason code, what nobody foresaw is
+``internal_error``, and a file that crashes the process reading it is ``crashed`` (it gets a second try alone first).
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from collections import deque
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+from mmdgen import rng
+from mmdgen.errors import ConfigError, MmdgenError
+from mmdgen.generate.pool import Death, Pool
+from mmdgen.generate.provenance import provenance_row, terms_beside
+from mmdgen.generate.splits import source_folder
+from mmdgen.model.records import MorphTerm
+
+OK, REPAIRED = "ok", "repaired"
+MODEL_SUFFIXES = (".pmx", ".pmd")
+SKIPPED_FOLDERS = ("__MACOSX",)  # holds AppleDouble files with the models' names; hidden folders are skipped too
+DEFAULT_EXAMINER = "mmdgen.generate.catalogue:examine"
+
+
+@dataclass(frozen=True, slots=True)
+class UsableModel:
+    """One model with all that rendering it needs, so that nothing has to be found out again.
+
+    `path` is relative to the models' folder, with /; `source` its source folder. `neck` and `head` are bone indices,
+    `chin_y`, `top_y`, `center_x` the head bounds in MMD units, `terms` per morph parameter the (morph, weight, side)
+    triples. `textures` is a hash of the textures' names and sizes: with `id`, what tells that the model has changed.
+    `hints` are what words in its author's texts hint at; `provenance` is its row of provenance.jsonl.
+    """
+
+    id: str
+    path: str
+    source: str
+    name: str
+    status: str
+    vertices: int
+    confidence: float
+    neck: int
+    head: int
+    chin_y: float
+    top_y: float
+    center_x: float
+    terms: dict[str, tuple[MorphTerm, ...]]
+    textures: str
+    diagnostics: dict[str, int] = field(default_factory=dict)
+    notes: tuple[str, ...] = ()
+    hints: tuple[str, ...] = ()
+    provenance: dict[str, Any] = field(default_factory=dict)
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the plan's row: everything but the provenance, which has a file of its own."""
+        row = asdict(self)
+        del row["provenance"]
+        row["terms"] = {name: [[t.morph, t.weight, t.side] for t in terms] for name, terms in self.terms.items()}
+        return row
+
+    @classmethod
+    def from_json(cls, row: dict[str, Any]) -> UsableModel:
+        """Return the model of a plan's row. Raises KeyError, TypeError or ValueError."""
+        terms = {
+            name: tuple(MorphTerm(int(morph), float(weight), str(side)) for morph, weight, side in found)
+            for name, found in row["terms"].items()
+        }
+        return cls(**{**row, "terms": terms, "notes": tuple(row["notes"]), "hints": tuple(row["hints"])})
+
+
+@dataclass(frozen=True, slots=True)
+class Rejection:
+    """A model that is not used: `code` is a stable reason, `id` its sha256 or "" where the file could not be read."""
+
+    path: str
+    code: str
+    message: str
+    id: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Catalogue:
+    """What a scan found, both sorted by path."""
+
+    models: tuple[UsableModel, ...]
+    rejected: tuple[Rejection, ...]
+
+    def reasons(self) -> dict[str, int]:
+        """Return how many models were rejected for each reason, most frequent first."""
+        counts: dict[str, int] = {}
+        for rejection in self.rejected:
+            counts[rejection.code] = counts.get(rejection.code, 0) + 1
+        return dict(sorted(counts.items(), key=lambda item: (-item[1], item[0])))
+
+
+def find_models(root: Path) -> list[str]:
+    """Return the paths of all model files below `root`, relative and with /, sorted the same way on every system.
+
+    Links to folders are followed, once each; hidden files and folders are left out. Raises `ConfigError` when `root`
+    is no folder.
+    """
+    if not root.is_dir():
+        what = "is a file, not a folder" if root.exists() else "does not exist"
+        raise ConfigError(f"the models' folder {root} {what}")
+    found: list[str] = []
+    seen: set[tuple[int, int]] = set()
+    for folder, folders, files in os.walk(root, followlinks=True):
+        status = os.stat(folder)
+        key = (status.st_dev, status.st_ino)
+        if key in seen and key[1] != 0:  # a link back up; some systems have no inode numbers
+            folders.clear()
+            continue
+        seen.add(key)
+        folders[:] = sorted(name for name in folders if not name.startswith(".") and name not in SKIPPED_FOLDERS)
+        relative = Path(folder).relative_to(root)
+        found += [
+            (relative / name).as_posix()
+            for name in files
+            if name.lower().endswith(MODEL_SUFFIXES) and not name.startswith(".")
+        ]
+    return sorted(found)
+
+
+def texture_fingerprint(textures: Sequence[Any]) -> str:
+    """Return a hash of the textures' names and sizes: cheap, yet it changes when a file is lost or replaced."""
+    digest = hashlib.sha256()
+    for texture in textures:
+        size = -1
+        if texture.path is not None:
+            try:
+                size = texture.path.stat().st_size
+            except OSError:
+                size = -2
+        digest.update(f"{texture.name}\0{size}\n".encode("utf-8", "surrogatepass"))
+    return digest.hexdigest()[:32]
+
+
+def examine(path: Path, relative: str, root: Path, annotations: Path | None) -> UsableModel:
+    """Load one model and resolve its annotation. Raises `MmdgenError` when it cannot be used."""
+    from mmdgen.annotate.store import resolve
+    from mmdgen.model.load import load_model
+
+    model = load_model(path)
+    annotation = resolve(model, annotations)
+    codes: dict[str, int] = {}
+    for diagnostic in model.diagnostics:
+        codes[diagnostic.code] = codes.get(diagnostic.code, 0) + 1
+    name = model.name or model.name_en or path.stem
+    bounds = annotation.bounds
+    provenance = provenance_row(model.id, relative, name, model.comment, terms_beside(path, root))
+    return UsableModel(
+        id=model.id,
+        path=relative,
+        source=source_folder(relative),
+        name=name,
+        status=REPAIRED if codes else OK,
+        vertices=len(model.position),
+        confidence=round(min(bounds.confidence, annotation.eyes.confidence), 4),
+        neck=int(annotation.neck),
+        head=int(annotation.head),
+        chin_y=float(bounds.chin_y),
+        top_y=float(bounds.top_y),
+        center_x=float(bounds.center_x),
+        terms=annotation.parameter_terms(),
+        textures=texture_fingerprint(model.textures),
+        diagnostics=dict(sorted(codes.items())),
+        notes=tuple(annotation.notes),
+        hints=tuple(provenance["hints"]),
+        provenance=provenance,
+    )
+
+
+def reason(error: BaseException, root: Path) -> tuple[str, str]:
+    """Return the stable code and the message of why a model failed, without the place of the models' folder."""
+    if isinstance(error, MemoryError):
+        return "out_of_memory", "there was not enough memory for this model"
+    message = str(error) or type(error).__name__
+    for prefix in {str(root), os.path.abspath(root), os.path.realpath(root)}:
+        message = message.replace(prefix + os.sep, "")
+    if not isinstance(error, MmdgenError):
+        return "internal_error", f"{type(error).__name__}: {message}"
+    code = getattr(error, "code", "")
+    if not code:
+        name = type(error).__name__.removesuffix("Error").lower()
+        code = f"{name}_error"
+    return code, message
+
+
+class ScanWorker:
+    """The pool's handler: a task is a relative path, the result a `UsableModel` or a `Rejection`."""
+
+    report: dict[str, Any] = {}  # noqa: RUF012  part of the handler's interface, never changed
+
+    def __init__(self, config: dict[str, Any]) -> None:
+        from mmdgen.generate.worker import resolve
+
+        self.root = Path(config["root"])
+        self.annotations = Path(config["annotations"]) if config["annotations"] else None
+        self.examine = resolve(config["examiner"])
+
+    def handle(self, task: str, note: Callable[[Any], None]) -> UsableModel | Rejection:
+        path = self.root / task
+        try:
+            return self.examine(path, task, self.root, self.annotations)
+        except Exception as error:
+            code, message = reason(error, self.root)
+            return Rejection(task, code, message, _hash_or_nothing(path))
+
+
+def _hash_or_nothing(path: Path) -> str:
+    try:
+        with path.open("rb") as stream:
+            return hashlib.file_digest(stream, "sha256").hexdigest()
+    except OSError:
+        return ""
+
+
+def scan(
+    root: Path,
+    annotations: Path | None = None,
+    *,
+    workers: int = 2,
+    limit: int | None = None,
+    examiner: str = DEFAULT_EXAMINER,
+    on_progress: Callable[[int, int, UsableModel | Rejection], None] | None = None,
+) -> Catalogue:
+    """Examine every model below `root`, in `workers` processes; the result does not depend on how many.
+
+    `annotations` is the folder of stored annotations. With `limit` only so many usable models are looked for, in an
+    order that mixes the folders. `on_progress(done, total, result)` is called after each model. Of files with equal
+    content the first path counts, the others are rejected as ``duplicate``. Raises `ConfigError` for a bad `root`.
+    """
+    if limit is not None and limit < 1:
+        raise ConfigError(f"the limit must be at least 1 model, found {limit}")
+    paths = find_models(root)
+    if limit is not None:
+        paths.sort(key=lambda path: (rng.fraction(0, "limit", path), path))
+    results: dict[str, UsableModel | Rejection] = {}
+    config = {"root": str(root), "annotations": str(annotations or ""), "examiner": examiner}
+
+    def learn(path: str, result: UsableModel | Rejection) -> None:
+        results[path] = result
+        if on_progress:
+            on_progress(len(results), len(paths), result)
+
+    with Pool("mmdgen.generate.catalogue:ScanWorker", config, max(1, min(workers, len(paths)))) as pool:
+        step = len(paths) if limit is None else max(8, 2 * limit)
+        for start in range(0, len(paths), max(1, step)):
+            _examine_all(pool, paths[start : start + step], learn)
+            usable = {result.id for result in results.values() if isinstance(result, UsableModel)}
+            if limit is not None and len(usable) >= limit:
+                break
+    return _collect(paths, results, limit)
+
+
+def _examine_all(pool: Pool, paths: list[str], learn: Callable[[str, UsableModel | Rejection], None]) -> None:
+    tasks = deque(paths)
+    crashed: set[str] = set()
+    for event in pool.run(tasks):
+        if event.kind == "done":
+            learn(event.task, event.value)
+        elif event.kind == "failed":
+            raise event.value  # the handler itself turns errors of models into results
+        elif event.kind == "died":
+            death: Death = event.value
+            if event.task in crashed:
+                learn(event.task, Rejection(event.task, "crashed", f"reading it ends the process: {death.how}"))
+            else:
+                crashed.add(event.task)
+                tasks.append(event.task)
+
+
+def _collect(paths: list[str], results: dict[str, UsableModel | Rejection], limit: int | None) -> Catalogue:
+    """Sort, find duplicates, apply the limit: in the order of `paths` first, so that the limit is a fixed choice."""
+    models: list[UsableModel] = []
+    rejected: list[Rejection] = []
+    by_id: dict[str, list[UsableModel]] = {}
+    for path in paths:
+        result = results.get(path)
+        if isinstance(result, Rejection):
+            rejected.append(result)
+        elif result is not None:
+            by_id.setdefault(result.id, []).append(result)
+    for twins in by_id.values():
+        first, *others = sorted(twins, key=lambda model: model.path)
+        models.append(first)
+        rejected += [Rejection(model.path, "duplicate", f"the same file as {first.path}", model.id) for model in others]
+    if limit is not None:
+        models = models[:limit]
+    return Catalogue(tuple(sorted(models, key=lambda model: model.path)), tuple(sorted(rejected, key=lambda r: r.path)))
+
+
+def changed_since(planned: UsableModel, model_id: str, textures: str) -> str | None:
+    """Return what is no longer as planned, or None."""
+    if model_id != planned.id:
+        return f"the file has changed since the plan was made: sha256 {model_id[:16]}, planned {planned.id[:16]}"
+    if textures != planned.textures:
+        return "its textures have changed since the plan was made"
+    return None

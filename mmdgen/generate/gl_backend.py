@@ -1,0 +1,43 @@
+"""The real renderer, as a shard uses it."""
+
+from __future__ import annotations
+
+from contextlib import AbstractContextManager
+from pathlib import Path
+from typing import Any
+
+from mmdgen.errors import ModelError
+from mmdgen.generate.backend import DrawnScene
+from mmdgen.generate.catalogue import UsableModel, changed_since, texture_fingerprint
+from mmdgen.model.load import load_model
+from mmdgen.pose.binding import PoseBinding
+from mmdgen.pose.vocabulary import PoseVocabulary
+from mmdgen.render.prepare import Prepared, prepare_model
+from mmdgen.render.renderer import Renderer
+from mmdgen.render.view import View
+
+
+class GlBackend:
+    """Draws with `Renderer`; see `Backend`."""
+
+    def __init__(self) -> None:
+        self._renderer = Renderer()
+
+    def report(self) -> dict[str, Any]:
+        return self._renderer.report()
+
+    def prepare(self, path: Path, model: UsableModel, vocabulary: PoseVocabulary, view: View) -> Prepared:
+        if not path.is_file():
+            raise ModelError("model_missing", f"{path}: the file is no longer there")
+        loaded = load_model(path)
+        change = changed_since(model, loaded.id, texture_fingerprint(loaded.textures))
+        if change:
+            raise ModelError("model_changed", f"{path}: {change}")
+        binding = PoseBinding(vocabulary, model.neck, model.head, model.terms, model.center_x)
+        return prepare_model(loaded, binding, view)
+
+    def scene(self, prepared: Prepared) -> AbstractContextManager[DrawnScene]:
+        return self._renderer.scene(prepared)
+
+    def close(self) -> None:
+        self._renderer.release()

@@ -1,0 +1,229 @@
+"""Worker processes that may die: tasks out, events in.
+
+`Pool` starts fresh Python processes (nothing is forked, so GL and threads are safe), gives each one task at a time and
+reports all that happens as events, the death of a process among them; it takes no decision about a failed task.
+Messages are pickles over the process's standard streams; what a library prints there goes to the worker's log file, so
+it can neither break the protocol nor the progress bar. A worker leaves when its parent does, whatever ends the parent.
+
+    handler = Handler(config)          in the worker, once;   handler.report -> dict
+    handler.handle(task, note)         for every task; `note(value)` sends an event on the way
+    handler.close()
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import pickle
+import queue
+import signal
+import struct
+import subprocess
+import sys
+import threading
+from collections import deque
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import IO, Any
+
+from mmdgen.errors import EngineError
+
+_LENGTH = struct.Struct("<Q")
+_BOOTSTRAP = "import json, sys; sys.path[:] = json.loads(sys.argv[1]); from mmdgen.generate.worker import main; main()"
+LOG_TAIL = 2000
+
+# One process a core: neither the software rasteriser nor numpy may start threads of their own in every one of them.
+WORKER_ENVIRONMENT = {"LP_NUM_THREADS": "0", "OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}
+
+
+def write_message(stream: IO[bytes], value: Any) -> None:
+    """Write one pickled message with its length in front."""
+    content = pickle.dumps(value, pickle.HIGHEST_PROTOCOL)
+    stream.write(_LENGTH.pack(len(content)) + content)
+    stream.flush()
+
+
+def read_message(stream: IO[bytes]) -> Any:
+    """Read one message. Raises EOFError when the other side has gone, also in the middle of a message."""
+    head = stream.read(_LENGTH.size)
+    if len(head) < _LENGTH.size:
+        raise EOFError
+    (length,) = _LENGTH.unpack(head)
+    content = stream.read(length)
+    if len(content) < length:
+        raise EOFError
+    return pickle.loads(content)
+
+
+@dataclass(frozen=True, slots=True)
+class Event:
+    """What happened in worker `worker`. `kind` is
+
+    ``ready`` (value: the handler's report), ``note`` (value: what the handler sent), ``done`` (value: the result),
+    ``failed`` (value: the exception that the handler raised) or ``died`` (value: a `Death`). `task` is the task given
+    back, None where there was none.
+    """
+
+    kind: str
+    worker: int
+    task: Any
+    value: Any
+
+
+@dataclass(frozen=True, slots=True)
+class Death:
+    """How a process ended: `code` as subprocess gives it, `how` in words, the end of its `log`."""
+
+    code: int
+    how: str
+    log: str
+
+
+@dataclass(slots=True)
+class _Worker:
+    number: int
+    process: subprocess.Popen
+    log: Path | None
+    task: Any = None
+    busy: bool = False
+    ready: bool = False
+    retired: bool = False
+    thread: threading.Thread | None = field(default=None)
+
+
+class Pool:
+    """Up to `size` processes of the handler class named by `target` ("package.module:Class"), each made with `config`.
+
+    `logs` is a folder for the workers' output, or None to drop it. Use as a context manager: no
+    process outlives it.
+    """
+
+    def __init__(self, target: str, config: Any, size: int, logs: Path | None = None) -> None:
+        self.target, self.config, self.size, self.logs = target, config, size, logs
+        self._workers: dict[int, _Worker] = {}
+        self._started = 0
+        self._inbox: queue.Queue[tuple[int, str, Any]] = queue.Queue()
+
+    def __enter__(self) -> Pool:
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        self.kill()
+
+    def run(self, tasks: deque) -> Iterator[Event]:
+        """Yield events until `tasks` is empty and nothing is under way. The caller may add tasks between events.
+
+        A worker that died is replaced while there are tasks; one that dies before it is ready raises `EngineError`.
+        """
+        while tasks or any(worker.busy for worker in self._workers.values()):
+            self._fill(tasks)
+            try:
+                number, kind, value = self._inbox.get(timeout=1.0)  # a time limit keeps signals prompt on every system
+            except queue.Empty:
+                continue
+            worker = self._workers.get(number)
+            if worker is None:
+                continue
+            task = worker.task
+            if kind == "died":
+                del self._workers[number]
+                event = Event("died", number, task, self._death(worker))
+                if not worker.ready:
+                    raise EngineError(f"a worker process could not start: {event.value.how}{_quote(event.value.log)}")
+                if worker.busy:
+                    yield event
+                continue
+            if kind == "unusable":
+                raise value
+            if kind == "ready":
+                worker.ready = True
+            elif kind in ("done", "failed"):
+                worker.task, worker.busy = None, False
+            yield Event(kind, number, task, value)
+
+    def _fill(self, tasks: deque) -> None:
+        for worker in list(self._workers.values()):
+            if tasks and worker.ready and not worker.busy:
+                worker.task, worker.busy = tasks.popleft(), True
+                # a broken pipe: its death is on its way through the inbox, and gives the task back
+                with contextlib.suppress(OSError):
+                    write_message(worker.process.stdin, worker.task)  # type: ignore[arg-type]
+        starting = sum(not worker.ready for worker in self._workers.values())
+        while len(self._workers) < self.size and starting < len(tasks):
+            self._start()
+            starting += 1
+
+    def _start(self) -> None:
+        number, self._started = self._started, self._started + 1
+        log = self.logs / f"worker-{number}.log" if self.logs else None
+        paths = [os.path.abspath(path) for path in sys.path]  # "" is the current folder
+        with log.open("wb") if log else open(os.devnull, "wb") as output:
+            process = subprocess.Popen(
+                [sys.executable, "-c", _BOOTSTRAP, json.dumps(paths)],
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                stderr=output,
+                env={**WORKER_ENVIRONMENT, **os.environ},
+                start_new_session=os.name != "nt",  # Ctrl-C in the terminal is the parent's to handle
+            )
+        worker = _Worker(number, process, log)
+        self._workers[number] = worker
+        worker.thread = threading.Thread(target=self._listen, args=(number, process), daemon=True)
+        worker.thread.start()
+        with contextlib.suppress(OSError):
+            write_message(process.stdin, (self.target, self.config, os.getpid()))  # type: ignore[arg-type]
+
+    def _listen(self, number: int, process: subprocess.Popen) -> None:
+        with contextlib.suppress(EOFError, OSError, ValueError, pickle.UnpicklingError):
+            while True:
+                kind, value = read_message(process.stdout)  # type: ignore[arg-type]
+                self._inbox.put((number, kind, value))
+        self._inbox.put((number, "died", None))
+
+    def _death(self, worker: _Worker) -> Death:
+        try:
+            code = worker.process.wait(timeout=10)
+        except subprocess.TimeoutExpired:  # it closed its stream but lives: it is of no use
+            worker.process.kill()
+            code = worker.process.wait()
+        self._close_streams(worker)
+        log = worker.log.read_bytes()[-LOG_TAIL:].decode("utf-8", "backslashreplace") if worker.log else ""
+        return Death(code, describe_exit(code), log.strip())
+
+    def kill(self) -> None:
+        """End every process at once and wait for it. What they wrote atomically stays, the rest is theirs to lose."""
+        for worker in self._workers.values():
+            with contextlib.suppress(OSError):
+                worker.process.kill()
+        for worker in self._workers.values():
+            worker.process.wait()
+            if worker.thread:
+                worker.thread.join(timeout=5)
+            self._close_streams(worker)
+        self._workers.clear()
+
+    @staticmethod
+    def _close_streams(worker: _Worker) -> None:
+        for stream in (worker.process.stdin, worker.process.stdout):
+            with contextlib.suppress(OSError):
+                if stream:
+                    stream.close()
+
+
+def describe_exit(code: int) -> str:
+    """Say in words how a process ended."""
+    if code >= 0:
+        return f"it ended with exit status {code}"
+    try:
+        name = signal.Signals(-code).name
+    except ValueError:
+        name = f"signal {-code}"
+    hint = {"SIGKILL": ": the system may have run out of memory", "SIGSEGV": ": a crash in native code"}.get(name, "")
+    return f"it was ended by {name}{hint}"
+
+
+def _quote(log: str) -> str:
+    lines = [line for line in log.splitlines() if line.strip()]
+    return f". It said: {' / '.join(lines[-3:])}" if lines else ""

@@ -1,0 +1,272 @@
+"""One shard, from the plan to the file: a function of (plan, shard), whoever calls it and however often.
+
+While one model is drawn the next ones are loaded on another thread and finished pictures are compressed on a third. A
+model that fails is left out with a failure record; its shard goes on without it.
+"""
+
+from __future__ import annotations
+
+import json
+from collections import deque
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from mmdgen.dataset.codec import encode_image
+from mmdgen.dataset.schema import ModelEntry, ShardInfo
+from mmdgen.dataset.writer import ShardBuilder
+from mmdgen.errors import DatasetError, EngineError
+from mmdgen.fsio import write_json
+from mmdgen.generate.backend import Backend
+from mmdgen.generate.catalogue import UsableModel, reason
+from mmdgen.generate.plan import Part, Plan, read_plan
+from mmdgen.generate.worker import resolve
+from mmdgen.pose.sampling import sample_ambient, sample_poses
+from mmdgen.pose.vocabulary import VOCABULARIES
+from mmdgen.render.view import View
+
+WORK_FOLDER = ".work"
+AHEAD = 2  # models loaded or being loaded while one is drawn: each may hold 100 MB of texels
+ENCODERS = 1  # an encoder thread takes 1 ms a picture, drawing 10 times that
+PENDING_IMAGES = 32
+
+Note = Callable[[Any], None]
+
+
+@dataclass(frozen=True, slots=True)
+class Failure:
+    """A model that was left out of a shard. `shard` is the shard's file; `samples` how many are missing for it."""
+
+    id: str
+    path: str
+    code: str
+    message: str
+    shard: str
+    samples: int
+
+
+@dataclass(frozen=True, slots=True)
+class ShardResult:
+    """A finished shard; it is there, with no sample, also when none of its models could be drawn."""
+
+    index: int
+    info: ShardInfo
+    failures: tuple[Failure, ...]
+    renderer: dict[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class ShardTask:
+    """Shard `index` of the plan. `crashed` maps models (plan indices) that ended a worker to how; they are left out.
+
+    `careful` draws without any thread that works ahead, so that the last model announced is the one at fault.
+    """
+
+    index: int
+    careful: bool = False
+    crashed: tuple[tuple[int, str], ...] = ()
+
+
+def render_shard(plan: Plan, task: ShardTask, models: Path, out: Path, backend: Backend, note: Note) -> ShardResult:
+    """Draw and write one shard, and its sidecar after it.
+
+    `models` is the folder that the plan's paths are relative to. `note` receives ("load", model), ("draw", model),
+    ("write", index) and ("images", count). Raises `DatasetError` when the shard cannot be written.
+    """
+    shard, crashed = plan.shards[task.index], dict(task.crashed)
+    builder = ShardBuilder(plan.header(task.index))
+    failures: list[Failure] = []
+
+    def fail(part: Part, code: str, message: str) -> None:
+        model = plan.models[part.model]
+        failures.append(Failure(model.id, model.path, code, message, builder.header.file, part.count))
+
+    with (
+        ThreadPoolExecutor(1, "load") as loader,
+        ThreadPoolExecutor(ENCODERS, "encode") as encoder,
+    ):
+        try:
+            for part, prepared in _prepared(plan, shard.parts, crashed, models, backend, loader, task.careful, note):
+                if part.model in crashed:
+                    fail(part, "crashed", crashed[part.model])
+                    continue
+                error = prepared.exception() if prepared else None
+                if error is None and prepared is not None:
+                    note(("draw", part.model))
+                    try:
+                        _draw(plan, part, prepared.result(), backend, builder, encoder, note)
+                        continue
+                    except (DatasetError, EngineError):
+                        raise
+                    except Exception as raised:
+                        error = raised
+                if not isinstance(error, Exception):
+                    raise error or EngineError("a model was neither prepared nor refused")
+                fail(part, *reason(error, models))
+        finally:
+            loader.shutdown(wait=True, cancel_futures=True)
+    note(("write", task.index))
+    result = ShardResult(task.index, builder.write(out), tuple(failures), backend.report())
+    write_sidecar(plan, result, out)
+    return result
+
+
+def _prepared(
+    plan: Plan,
+    parts: tuple[Part, ...],
+    crashed: dict[int, str],
+    models: Path,
+    backend: Backend,
+    loader: ThreadPoolExecutor,
+    careful: bool,
+    note: Note,
+) -> Iterator[tuple[Part, Future | None]]:
+    """Yield each part with the future of its prepared model, `AHEAD` of the one in use; None for crashed models."""
+
+    def prepare(part: Part) -> Any:
+        model = plan.models[part.model]
+        note(("load", part.model))
+        return backend.prepare(models / model.path, model, VOCABULARIES[plan.options.vocabulary], view_of(plan, model))
+
+    ahead: deque[tuple[Part, Future | None]] = deque()
+    for part in parts:
+        ahead.append((part, None if part.model in crashed else loader.submit(prepare, part)))
+        if careful or len(ahead) > AHEAD:
+            _wait(ahead[0][1])
+            yield ahead.popleft()
+    while ahead:
+        _wait(ahead[0][1])
+        yield ahead.popleft()
+
+
+def _wait(future: Future | None) -> None:
+    if future is not None:
+        future.exception()
+
+
+def _draw(
+    plan: Plan,
+    part: Part,
+    prepared: Any,
+    backend: Backend,
+    builder: ShardBuilder,
+    encoder: ThreadPoolExecutor,
+    note: Note,
+) -> None:
+    """Draw a model's rest, expression and posed images and add them to the shard: all of them or, on an error, none."""
+    model = plan.models[part.model]
+    poses = sample_poses(VOCABULARIES[plan.options.vocabulary], plan.options.seed, model.id, part.first, part.count)
+    residual = builder.header.config.residual
+    with backend.scene(prepared) as scene:
+        rest = scene.rest()
+        note(("images", 1))
+        encoded_rest = encoder.submit(encode_image, rest)
+        expressions = _encoded(scene.expressions(poses), rest if residual else None, encoder, note)
+        posed = _encoded(scene.posed(poses), None, encoder, note)
+    for name, images in (("expression", expressions), ("posed", posed)):
+        if len(images) != part.count:
+            raise EngineError(f"the renderer made {len(images)} {name} images of {part.count}")
+    row = builder.add_model(entry_of(plan, model), encoded_rest.result())
+    for pose, expression, turned in zip(poses, expressions, posed, strict=True):
+        builder.add_sample(row, pose, expression, turned)
+
+
+def _encoded(
+    images: Iterator[np.ndarray], base: np.ndarray | None, encoder: ThreadPoolExecutor, note: Note
+) -> list[bytes]:
+    """Compress pictures while the next ones are drawn, with a bounded number of them waiting."""
+    waiting: deque[Future[bytes]] = deque()
+    finished: list[bytes] = []
+    unreported = 0
+    for image in images:
+        waiting.append(encoder.submit(encode_image, image, base))
+        if len(waiting) > PENDING_IMAGES:
+            finished.append(waiting.popleft().result())
+        unreported += 1
+        if unreported == 16:
+            note(("images", unreported))
+            unreported = 0
+    note(("images", unreported))
+    finished += [future.result() for future in waiting]
+    return finished
+
+
+def ambient_of(plan: Plan, model: UsableModel) -> float:
+    """Return the ambient light of a model's pictures."""
+    return sample_ambient(*plan.options.ambient, plan.options.seed, model.id)
+
+
+def view_of(plan: Plan, model: UsableModel) -> View:
+    """Return how a model is framed and lit."""
+    return View.of_head(
+        model.chin_y, model.top_y, model.center_x, ambient=ambient_of(plan, model), **plan.options.view_settings()
+    )
+
+
+def entry_of(plan: Plan, model: UsableModel) -> ModelEntry:
+    """Return the model's row in the shard."""
+    return ModelEntry(
+        sha256=model.id,
+        name=model.name,
+        source=model.source,
+        chin_y=model.chin_y,
+        top_y=model.top_y,
+        center_x=model.center_x,
+        ambient=ambient_of(plan, model),
+        directional=plan.options.directional,
+        terms=" ".join(model.hints),
+    )
+
+
+def sidecar_path(plan: Plan, index: int, out: Path) -> Path:
+    """Return where the note that shard `index` is finished lies."""
+    shard = plan.shards[index]
+    return out / WORK_FOLDER / f"{shard.split}-{shard.number:05d}.json"
+
+
+def write_sidecar(plan: Plan, result: ShardResult, out: Path) -> None:
+    """Note that a shard is finished; the note comes after the shard, so it never promises too much."""
+    info = result.info
+    pairs = [[sha256, count] for sha256, count in info.model_samples.items()]
+    value = {
+        "plan": plan.digest,
+        "shard": {"file": info.file, "sha256": info.sha256, "bytes": info.bytes, "model_samples": pairs},
+        "failures": [asdict(failure) for failure in result.failures],
+        "renderer": result.renderer,
+    }
+    write_json(sidecar_path(plan, result.index, out), value)
+
+
+def read_sidecar(plan: Plan, index: int, out: Path) -> ShardResult | None:
+    """Return a finished shard's result; None when it is not finished: no note, another plan's, or no such file."""
+    try:
+        value = json.loads(sidecar_path(plan, index, out).read_bytes())
+        if value["plan"] != plan.digest:
+            return None
+        stated = value["shard"]
+        info = ShardInfo(stated["file"], stated["sha256"], stated["bytes"], dict(stated["model_samples"]))
+        if info.file != plan.header(index).file or (out / info.file).stat().st_size != info.bytes:
+            return None
+        return ShardResult(index, info, tuple(Failure(**row) for row in value["failures"]), value["renderer"])
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
+
+
+class ShardWorker:
+    """The pool's handler: a task is a `ShardTask`, the result a `ShardResult`."""
+
+    def __init__(self, config: dict[str, Any]) -> None:
+        self.models, self.out = Path(config["models"]), Path(config["out"])
+        plan = read_plan(self.out)
+        if plan is None or plan.digest != config["plan"]:
+            raise EngineError(f"{self.out}: the plan changed while the run was starting")
+        self.plan = plan
+        self.backend: Backend = resolve(config["backend"])()
+        self.report = self.backend.report()
+
+    def handle(self, task: ShardTask, note: Note) -> ShardResult:
+        return render_shard(self.plan, task, self.models, self.out, self.backend, note)
