@@ -193,6 +193,11 @@ def advice() -> str:
     return "As an administrator: apt-get update && apt-get install --no-install-recommends " + " ".join(PACKAGES)
 
 
+def system_name() -> str:
+    """Return the name of this distribution, such as ``Debian GNU/Linux 12 (bookworm)``."""
+    return _os_release().get("PRETTY_NAME") or sys.platform
+
+
 def _os_release() -> dict[str, str]:
     try:
         lines = Path("/etc/os-release").read_text("utf-8").splitlines()
