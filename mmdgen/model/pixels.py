@@ -38,9 +38,9 @@ def grey_to_rgba(grey: np.ndarray) -> np.ndarray:
 
 
 def masked_to_rgba(words: np.ndarray, masks: Sequence[int]) -> np.ndarray:
-    """Unsigned integers [H, W] -> u8 [H, W, 4]; `masks` are the bits of red, green, blue, alpha (0: the channel is 0, alpha 255).
+    """Unsigned integers [H, W] -> u8 [H, W, 4]; `masks` are the bits of red, green, blue and alpha.
 
-    A channel of n bits is scaled so that all bits set are 255.
+    A channel of n bits is scaled so that all bits set are 255; one without bits is 0, alpha 255.
     """
     if words.dtype == np.dtype("<u4"):
         places = [mask.bit_length() // 8 - 1 if mask in (0xFF, 0xFF00, 0xFF0000, 0xFF000000) else -1 for mask in masks]
@@ -65,10 +65,10 @@ def masked_to_rgba(words: np.ndarray, masks: Sequence[int]) -> np.ndarray:
 
 
 def decode_bmp(data: bytes) -> np.ndarray | None:
-    """The u8 [H, W, 4] of an uncompressed BMP with 16 or 32 bits a pixel; None for other BMPs, which Pillow decodes well.
+    """The u8 [H, W, 4] of an uncompressed BMP of 16 or 32 bits a pixel; None for others, which Pillow decodes well.
 
-    Pillow drops the fourth byte of 32-bit BMPs with the plain 40-byte header, where many editors put alpha; MMD shows it.
-    ValueError or struct.error for damaged files.
+    Pillow drops the fourth byte of 32-bit BMPs with the plain 40-byte header, where many editors put alpha; MMD shows
+    it. ValueError or struct.error for damaged files.
     """
     offset, header, width, height, _, bits, compression = struct.unpack_from("<IIiiHHI", data, 10)
     if header < 40 or bits not in (16, 32) or compression not in (0, 3, 6):
@@ -92,7 +92,7 @@ def check_room(data: bytes, offset: int, size: int) -> None:
         raise ValueError(f"{size} bytes of pixels expected at byte {offset}, the file has {len(data)}")
 
 
-# Formats of the DX10 header that hold plain bytes, with their masks, and those that differ from one Pillow knows by sRGB.
+# Formats of the DX10 header that hold plain bytes, with their masks; those that differ by sRGB from one of Pillow's.
 _DXGI_MASKS = {
     **dict.fromkeys((87, 90, 91), (0xFF0000, 0xFF00, 0xFF, 0xFF000000)),  # B8G8R8A8
     **dict.fromkeys((88, 92, 93), (0xFF0000, 0xFF00, 0xFF, 0)),  # B8G8R8X8
@@ -160,9 +160,10 @@ def is_tga(data: bytes) -> bool:
 
 
 def simple_tga(data: bytes) -> bytes:
-    """The TGA `data` with the same pixel bytes declared as what Pillow returns unchanged: grey, grey + alpha, BGR or BGRA.
+    """The TGA `data` with its pixel bytes declared as what Pillow gives unchanged: grey, grey + alpha, BGR or BGRA.
 
-    The id, the palette and the footer are left out; ValueError where the palette or uncompressed pixels do not fit the file.
+    The id, the palette and the footer are left out. ValueError where the palette or uncompressed pixels do not fit the
+    file.
     """
     id_length, has_map, kind, _, length, map_bits = struct.unpack_from("<BBBHHB", data)
     bits, descriptor = data[16], data[17]
@@ -178,8 +179,8 @@ def simple_tga(data: bytes) -> bytes:
 
 
 def tga_colors(raw: np.ndarray, data: bytes) -> np.ndarray:
-    """u8 [H, W, 4] from the pixel bytes u8 [H, W, n] of the TGA `data`, in the file's order but for n > 2: RGB, RGBA."""
-    id_length, has_map, kind, first, length, map_bits = struct.unpack_from("<BBBHHB", data)
+    """u8 [H, W, 4] from the pixel bytes u8 [H, W, n] of the TGA `data`: RGBA for n = 4, else as in the file."""
+    id_length, _, kind, first, length, map_bits = struct.unpack_from("<BBBHHB", data)
     bits, descriptor = data[16], data[17]
     if kind & 7 == 2:
         if bits > 16:

@@ -148,7 +148,7 @@ def _descend(place: str, folders: list[str]) -> Iterator[str]:
 
 
 def _tree(root: str) -> Iterator[str]:
-    """`root` and the directories below it, nearest first, without those that hold models: their textures are others'."""
+    """`root` and the directories below it, nearest first, without folders of other models."""
     level = [root]
     count = 0
     for _ in range(MAX_DEPTH + 1):

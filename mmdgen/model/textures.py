@@ -1,7 +1,7 @@
 """Texture files -> pixels. The only module that uses Pillow for reading.
 
-A file is what its first bytes say: endings of textures lie (``.spa`` and ``.sph`` are BMP, PNG or JPEG). Plug-ins of Pillow
-are used directly, so no other format can be reached, and nothing is allocated before the size has been checked.
+A file is what its first bytes say: endings of textures lie (``.spa`` and ``.sph`` are BMP, PNG or JPEG). Plug-ins of
+Pillow are used directly, so no other format can be reached, and nothing is allocated before the size has been checked.
 """
 
 from __future__ import annotations

@@ -13,7 +13,8 @@ def write_pmd(file: PmdFile) -> bytes:
     """The bytes of `file`; reading them gives the same records, and ``write_pmd(read_pmd(data)) == data``.
 
     Short texts are filled up with NUL. FormatError, with the field path, for what PMD cannot hold: too many elements
-    for a count, a text that is too long, English names that do not fit the rest, an optional section after a missing one.
+    for a count, a text that is too long, English names that do not fit the rest, an optional section after a missing
+    one.
     """
     buffer = Buffer()
     buffer.raw(b"Pmd")
