@@ -74,8 +74,8 @@ def _materials(file: PmdFile, textures: dict[str, int]) -> list[Material]:
                 sphere_texture=texture(sphere),
                 sphere_mode=mode,
                 toon_texture=texture(own),
-                # Without a toon list the index names MMD's own ramps.
-                toon_shared=toon if toons is None and toon != pmd.NO_TOON else -1,
+                # Without a toon list the index names MMD's own ramps; one past the list is for `assemble` to refuse.
+                toon_shared=toon if (toons is None or toon >= len(toons)) and toon != pmd.NO_TOON else -1,
                 first_face=0,
                 face_count=int(row["index_count"]),
             )
