@@ -1,0 +1,66 @@
+"""Everything that a model must be annotated with, found without a person."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from mmdgen.annotate.bones import find_bones, head_share
+from mmdgen.annotate.eyes import EyeFinding, find_eyes, given_eyes
+from mmdgen.annotate.head import find_chin
+from mmdgen.annotate.motion import displacement
+from mmdgen.annotate.mouth import MouthFinding, find_mouth, given_mouth
+from mmdgen.annotate.records import Annotation, EyeMorphs, HeadBounds
+from mmdgen.annotate.skull import find_top
+from mmdgen.model.records import Model
+
+
+def annotate(model: Model, *, bounds: HeadBounds | None = None, eyes: EyeMorphs | None = None) -> Annotation:
+    """Return bones, head bounds and eye and mouth morphs of `model`, each with its confidence and reasons.
+
+    What is given (`bounds`, `eyes`: a person's) is kept and only the rest is found.
+
+    Raises `AnnotationError` with a code that says why the model cannot be used: ``no_vertices``, ``no_head_bone``,
+    ``not_a_character``, ``no_eye_morph``, ``no_eye_morph_left``, ``no_eye_morph_right``, ``no_mouth_morph``,
+    ``no_face_geometry``.
+    """
+    bones = find_bones(model)
+    if bounds is not None and eyes is not None:
+        return Annotation(bones.neck, bones.head, bounds, eyes, bones.notes)
+    share = head_share(model, bones.head)
+    if eyes is None:
+        lids = find_eyes(model, bones, share)
+        mouth = find_mouth(model, lids, share)
+        eyes = EyeMorphs(
+            lids.slots,
+            mouth.terms,
+            confidence=round(min(lids.confidence, mouth.confidence), 3),
+            reasons=lids.reasons + mouth.reasons,
+        )
+    else:
+        lids = given_eyes(model, bones, eyes.slots)
+        mouth = given_mouth(model, lids, share, eyes.mouth_open)
+    if bounds is None:
+        chin = find_chin(model, share, lids, mouth, _skin(model, lids, mouth))
+        top = find_top(model, share, lids, chin)
+        bounds = HeadBounds(
+            chin.y,
+            top.y,
+            lids.center_x,
+            confidence=round(min(chin.confidence, top.confidence), 3),
+            reason=f"chin: {chin.reason}; top: {top.reason}",
+        )
+    return Annotation(bones.neck, bones.head, bounds, eyes, bones.notes)
+
+
+def _skin(model: Model, eyes: EyeFinding, mouth: MouthFinding) -> frozenset[int]:
+    """The materials that lips and lids belong to: what mouth and eyes both move, or else what the mouth moves."""
+    first = np.cumsum([0] + [m.face_count for m in model.materials])
+    touched = []
+    eye_terms = eyes.slots["normal_both"] or eyes.slots["smile_both"]
+    for terms in (mouth.terms, eye_terms):
+        moved = displacement(model, terms, eyes.center_x)
+        flag = np.zeros(len(model.position), bool)
+        flag[moved.index] = True
+        faces = np.flatnonzero(flag[model.face].any(axis=1))
+        touched.append(frozenset((np.searchsorted(first, faces, side="right") - 1).tolist()))
+    return (touched[0] & touched[1]) or touched[0]

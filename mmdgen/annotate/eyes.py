@@ -1,0 +1,348 @@
+"""Which morphs close the eyes: six slots, (normal, smile) x (left, right, both), and where the eyes are.
+
+Names propose and geometry decides. The side is where vertices move, never what the name says; whether a one-eyed wink is
+the normal or the smiling one is decided by which both-eyed morph it resembles, because the convention (ウィンク smiles,
+ウィンク２ is normal) is reversed in a good part of the models; what does not close the eye is not taken.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from mmdgen.annotate import names
+from mmdgen.annotate.bones import HeadBones
+from mmdgen.annotate.lids import LEFT, RIGHT, EyeBox, LidMotion, lid_motion, similarity
+from mmdgen.annotate.motion import Displacement, displacement
+from mmdgen.annotate.records import EYE_SLOTS
+from mmdgen.errors import AnnotationError
+from mmdgen.model.records import Model, MorphKind, MorphTerm
+
+EYE_PANEL = 2
+CLOSED = 0.62  # of the opening: what closes less is half-lidded or does not close
+OPEN = 0.35  # of the opening: an eye that moves less stays open
+PURE = 0.75  # of the motion lies near the eye
+SIDES = (LEFT, RIGHT)
+MOVING = (MorphKind.VERTEX, MorphKind.GROUP, MorphKind.BONE)
+
+
+@dataclass(slots=True)
+class Candidate:
+    """A morph that may close an eye. `side` is left, right, both or empty; `shape` normal, smile or empty."""
+
+    morph: int
+    name: names.ParsedName
+    label: str
+    kind: str | None
+    moved: Displacement
+    motion: dict[str, LidMotion | None] = field(default_factory=dict)
+    side: str = ""
+    shape: str = ""
+    certainty: float = 0.0
+
+    @property
+    def main(self) -> bool:
+        """Whether it is spelled as most models spell it."""
+        return self.name.base in names.MAIN_EYES
+
+
+@dataclass(frozen=True, slots=True)
+class EyeFinding:
+    """The slots, the eyes' places by side, the face's middle and how sure all that is."""
+
+    slots: dict[str, tuple[MorphTerm, ...]]
+    boxes: dict[str, EyeBox]
+    center_x: float
+    confidence: float
+    reasons: tuple[str, ...]
+
+
+def find_eyes(model: Model, bones: HeadBones, share: np.ndarray) -> EyeFinding:
+    """Return the eye morphs of `model`; `share` f32 [V] is how much each vertex follows the head.
+
+    Raises `AnnotationError`: ``no_eye_morph`` if nothing closes an eye, ``no_eye_morph_left`` or ``no_eye_morph_right`` if
+    only the other one can be closed.
+    """
+    center = _first_center(model, bones)
+    candidates = _candidates(model, share, center)
+    named = [c for c in candidates if c.kind in ("blink", "smile", "wink")]
+    center = _center(model, named or candidates, center)
+    reasons: list[str] = []
+    reference = _reference(model, named, center)
+    if reference is None:
+        reference = _by_geometry(model, bones, [c for c in candidates if c.kind is None], center)
+        if reference is not None:
+            reasons.append(f"no eye morph has a known name: {reference.label} closes the eyes")
+    if reference is None:
+        raise AnnotationError("no_eye_morph", f"{model.path}: none of its {len(model.morphs)} morphs closes an eye")
+    boxes = _boxes(model, reference, candidates, center)
+    for candidate in candidates:
+        _measure(model, candidate, boxes, center)
+    pool = named if reference in named else [reference]
+    _shapes(model, pool, boxes, center)
+    slots, confidence, more = _fill(pool, boxes)
+    reasons += more
+    if reference not in named:
+        confidence *= 0.7
+    for side in SIDES:
+        if not (slots[f"normal_{side}"] or slots[f"smile_{side}"]):
+            raise AnnotationError(f"no_eye_morph_{side}", f"{model.path}: no morph closes the {side} eye")
+    return EyeFinding(slots, boxes, center, confidence, tuple(reasons))
+
+
+def given_eyes(model: Model, bones: HeadBones, slots: dict[str, tuple[MorphTerm, ...]]) -> EyeFinding:
+    """Return the finding for `slots` that a person has filled: where those morphs move the lids.
+
+    Raises `AnnotationError` ``no_eye_morph`` if they move nothing.
+    """
+    center = _first_center(model, bones)
+    boxes: dict[str, EyeBox] = {}
+    for side in SIDES:
+        for shape in ("normal", "smile"):
+            moved = displacement(model, slots[f"{shape}_{side}"] or slots[f"{shape}_both"], center)
+            motion = lid_motion(model, moved, side, center, None) if not moved.empty else None
+            if motion is not None and motion.closure > 0 and side not in boxes:
+                boxes[side] = EyeBox(motion.x, motion.y, max(motion.half_width, 0.3 * motion.closure), motion.closure)
+    if len(boxes) < 2:
+        raise AnnotationError("no_eye_morph", f"{model.path}: the stored eye morphs do not move both eyes")
+    center = (boxes[LEFT].x + boxes[RIGHT].x) / 2
+    return EyeFinding(slots, boxes, center, 1.0, ())
+
+
+def _first_center(model: Model, bones: HeadBones) -> float:
+    rest = model.skeleton.rest
+    if bones.left_eye >= 0:
+        return float(rest[bones.left_eye, 0] + rest[bones.right_eye, 0]) / 2
+    return float(rest[bones.head, 0])
+
+
+def _candidates(model: Model, share: np.ndarray, center: float) -> list[Candidate]:
+    found = []
+    for number, morph in enumerate(model.morphs):
+        if morph.kind not in MOVING or len(morph.index) == 0:
+            continue
+        parsed = names.parse(morph.name)
+        kind = names.eye_class(parsed)
+        if kind is None and morph.name_en:
+            kind = names.eye_class(names.parse(morph.name_en))
+        if kind == "other" or (kind is None and morph.panel != EYE_PANEL):
+            continue
+        if kind == "smile" and morph.panel == 3:
+            continue  # 笑い in the mouth panel smiles with the mouth
+        moved = displacement(model, [MorphTerm(number)], center)
+        if moved.empty:
+            continue
+        on_head = share[moved.index] > 0.5
+        if np.count_nonzero(on_head) < 0.5 * len(on_head):
+            continue
+        moved = Displacement(moved.index[on_head], moved.offset[on_head])
+        found.append(Candidate(number, parsed, morph.name, kind, moved))
+    return found
+
+
+def _halves(model: Model, moved: Displacement, center: float) -> tuple[float, float] | None:
+    """The x of the outermost moved vertices left and right of the middle gap; None unless two eyes move."""
+    x = model.position[moved.index, 0].astype(np.float64)
+    strong = np.abs(moved.offset[:, 1]) > 0.3 * np.abs(moved.offset[:, 1]).max(initial=0)
+    x = np.sort(x[strong])
+    if len(x) < 4:
+        return None
+    gap = np.diff(x)
+    at = int(np.argmax(gap))
+    if gap[at] < 0.1 * (x[-1] - x[0]) or min(at + 1, len(x) - at - 1) < 0.2 * len(x):
+        return None
+    return float(x[0] + x[-1]) / 2, float(gap[at])
+
+
+def _center(model: Model, candidates: list[Candidate], first: float) -> float:
+    """The face's middle: between the two eyes that the both-eyed morphs move, which needs no names and no bones."""
+    middles = []
+    for candidate in candidates:
+        if candidate.kind in ("blink", "smile"):
+            halves = _halves(model, candidate.moved, first)
+            if halves is not None:
+                middles.append(halves[0])
+    if not middles:
+        return first
+    return float(np.median(middles))
+
+
+def _reference(model: Model, named: list[Candidate], center: float) -> Candidate | None:
+    """The morph that tells what closing means on this model: the one called a blink, or a wink, that moves most."""
+    best, best_rank = None, (0.0, 0.0)
+    for candidate in named:
+        closures = [m.closure for m in (lid_motion(model, candidate.moved, s, center, None) for s in SIDES) if m]
+        if not closures:
+            continue
+        rank = {"blink": 3.0, "smile": 2.0, "wink": 1.0}[candidate.kind or "wink"]
+        rank += 0.5 if len(closures) == 2 and min(closures) > 0.5 * max(closures) else 0.0
+        rank -= 0.25 if candidate.name.number else 0.0
+        if (rank, max(closures)) > best_rank:
+            best, best_rank = candidate, (rank, max(closures))
+    return best
+
+
+def _by_geometry(model: Model, bones: HeadBones, candidates: list[Candidate], center: float) -> Candidate | None:
+    """Without names: of the morphs that sink lids on both sides, the one that closes most and moves little else."""
+    best, best_score = None, 0.0
+    for candidate in candidates:
+        motions = [lid_motion(model, candidate.moved, side, center, None) for side in SIDES]
+        if any(m is None for m in motions):
+            continue
+        left, right = (m for m in motions if m is not None)
+        if min(left.closure, right.closure) < 0.7 * max(left.closure, right.closure):
+            continue
+        if bones.left_eye >= 0:
+            eye = model.skeleton.rest[bones.left_eye]
+            if abs(left.x - eye[0]) > 0.5 or abs(left.y - eye[1]) > 0.5:
+                continue
+        sinking = (left.down + right.down) / (left.closure + right.closure + 1e-9)
+        score = (left.closure + right.closure) * max(sinking - 0.4, 0.0) * (1.0 if left.bend > 0 else 0.8)
+        if score > best_score:
+            best, best_score = candidate, score
+    return best
+
+
+def _boxes(model: Model, reference: Candidate, candidates: list[Candidate], center: float) -> dict[str, EyeBox]:
+    """Both eyes as the reference moves them; an eye that it does not move mirrors the other one."""
+    found: dict[str, EyeBox] = {}
+    for side in SIDES:
+        motion = lid_motion(model, reference.moved, side, center, None)
+        if motion is not None and motion.closure > 0:
+            found[side] = EyeBox(motion.x, motion.y, max(motion.half_width, 0.3 * motion.closure), motion.closure)
+    largest = max(box.opening for box in found.values())
+    for side, other in ((LEFT, RIGHT), (RIGHT, LEFT)):
+        box = found.get(side)
+        if box is None or box.opening < OPEN * largest:
+            mirror = found[other]
+            found[side] = EyeBox(2 * center - mirror.x, mirror.y, mirror.half_width, mirror.opening)
+    return found
+
+
+def _measure(model: Model, candidate: Candidate, boxes: dict[str, EyeBox], center: float) -> None:
+    closes, stays = [], []
+    for side in SIDES:
+        motion = lid_motion(model, candidate.moved, side, center, boxes[side])
+        candidate.motion[side] = motion
+        closure = motion.closure / boxes[side].opening if motion is not None else 0.0
+        closes.append(closure >= CLOSED)
+        stays.append(closure <= OPEN)
+    if all(closes):
+        candidate.side = "both"
+    elif closes[0] and stays[1]:
+        candidate.side = LEFT
+    elif closes[1] and stays[0]:
+        candidate.side = RIGHT
+
+
+def _shapes(model: Model, pool: list[Candidate], boxes: dict[str, EyeBox], center: float) -> None:
+    """Decide normal or smile for every candidate that closes an eye."""
+    both = [c for c in pool if c.side == "both"]
+    for candidate in both:
+        if candidate.kind in ("blink", "smile"):
+            candidate.shape = "normal" if candidate.kind == "blink" else "smile"
+            candidate.certainty = 0.97
+    normal = _preferred([c for c in both if c.shape == "normal"])
+    smile = _preferred([c for c in both if c.shape == "smile"])
+    if normal is not None and smile is not None and _smileness(normal, smile, boxes) > 0.25:
+        # The names are exchanged: the lids of the "blink" meet clearly higher and bend the other way.
+        for candidate in both:
+            if candidate.shape:
+                candidate.shape = "smile" if candidate.shape == "normal" else "normal"
+                candidate.certainty = 0.75
+        normal, smile = smile, normal
+    for candidate in pool:
+        if not candidate.side or candidate.shape:
+            continue
+        _shape_of_one(model, candidate, normal, smile, boxes, center)
+
+
+def _smileness(a: Candidate, b: Candidate, boxes: dict[str, EyeBox]) -> float:
+    """How much more `a` looks like a smile than `b`: lids that meet higher and a line that bends up, in eye openings."""
+    total = []
+    for side in SIDES:
+        ma, mb = a.motion.get(side), b.motion.get(side)
+        if ma is not None and mb is not None:
+            opening = boxes[side].opening
+            higher, bend = (ma.line_y - mb.line_y) / opening, (mb.bend - ma.bend) / opening
+            total.append(min(higher, bend) if higher > 0 and bend > 0 else max(min(higher, 0.0), -1.0))
+    return float(np.mean(total)) if total else 0.0
+
+
+def _shape_of_one(model, candidate: Candidate, normal, smile, boxes: dict[str, EyeBox], center: float) -> None:
+    sides = SIDES if candidate.side == "both" else (candidate.side,)
+    like = {}
+    for shape, other in (("normal", normal), ("smile", smile)):
+        if other is not None:
+            like[shape] = float(np.mean([similarity(model, candidate.moved, other.moved, s, center) for s in sides]))
+    if len(like) == 2 and abs(like["normal"] - like["smile"]) > 0.02 and max(like.values()) > 0.6:
+        candidate.shape = max(like, key=lambda shape: like[shape])
+        candidate.certainty = 0.97 if max(like.values()) > 0.9 else 0.9
+        return
+    if len(like) == 1 and max(like.values()) > 0.97:
+        candidate.shape, candidate.certainty = next(iter(like)), 0.95
+        return
+    # Without a pair to compare with: how high the lids meet, how the line bends and how much the lower lid rises.
+    motion = candidate.motion[sides[0]]
+    opening = boxes[sides[0]].opening
+    if motion is None:
+        return
+    evidence = -1.5 * motion.bend / opening + 2.0 * (motion.up / max(motion.closure, 1e-9) - 0.3)
+    if normal is not None and (reference := normal.motion.get(sides[0])) is not None:
+        evidence = (
+            2.0 * ((motion.line_y - reference.line_y) / opening - 0.12) + 1.0 * (reference.bend - motion.bend) / opening
+        )
+    if candidate.kind == "blink":
+        evidence -= 0.6
+    elif candidate.kind == "smile":
+        evidence += 0.6
+    elif candidate.kind == "wink":
+        evidence += -0.15 if candidate.name.number == 2 else 0.15
+    candidate.shape = "smile" if evidence > 0 else "normal"
+    candidate.certainty = min(0.9, 0.6 + abs(evidence))
+
+
+def _preferred(candidates: list[Candidate]) -> Candidate | None:
+    """The plainest spelling: the known names before others, the eye panel, no number, the first in the file."""
+    return min(candidates, key=_plainness, default=None)
+
+
+def _plainness(candidate: Candidate):
+    return (candidate.kind is None, not candidate.main, candidate.name.number, candidate.morph)
+
+
+def _purity(candidate: Candidate, side: str) -> float:
+    """The part of all motion that lies near the eye of `side`."""
+    total = sum(m.amount for m in candidate.motion.values() if m is not None)
+    motion = candidate.motion[side]
+    return motion.inside / total if motion is not None and total > 0 else 0.0
+
+
+def _fill(pool: list[Candidate], boxes: dict[str, EyeBox]):
+    """Fill the six slots; return them with a confidence for the normal (else smiling) one-eyed ones, and reasons."""
+    slots: dict[str, tuple[MorphTerm, ...]] = dict.fromkeys(EYE_SLOTS, ())
+    certainty: dict[str, float] = {}
+    reasons = []
+    for shape in ("normal", "smile"):
+        both = _preferred([c for c in pool if c.side == "both" and c.shape == shape])
+        if both is not None:
+            slots[f"{shape}_both"] = (MorphTerm(both.morph),)
+        for side in SIDES:
+            name = f"{shape}_{side}"
+            ones = [c for c in pool if c.side == side and c.shape == shape]
+            pure = [c for c in ones if _purity(c, side) >= PURE]
+            one = _preferred(pure) or (_preferred(ones) if both is None else None)
+            if one is not None:
+                slots[name] = (MorphTerm(one.morph),)
+                certainty[name] = one.certainty
+                reasons.append(f"{name}: {one.label} moves the vertices of the {side} eye")
+            elif both is not None:
+                slots[name] = (MorphTerm(both.morph, side=side),)
+                certainty[name] = both.certainty * 0.97
+                reasons.append(f"{name}: {both.label}, its {side} half")
+        left, right = slots[f"{shape}_left"], slots[f"{shape}_right"]
+        if not slots[f"{shape}_both"] and left and right:
+            slots[f"{shape}_both"] = left + right
+    used = [certainty.get(f"normal_{s}", 0.85 * certainty.get(f"smile_{s}", 0.0)) for s in SIDES]
+    return slots, min(used), reasons

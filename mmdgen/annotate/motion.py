@@ -1,0 +1,81 @@
+"""What a morph does to the vertices: its offsets, and what its bone movements carry along."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from mmdgen.model.morphs import flatten_terms
+from mmdgen.model.records import Model, MorphTerm
+from mmdgen.pose.bones import BoneMotion, evaluate_groups, rigid_groups
+
+# Offsets below this are what exporters leave of zero (MU; a head is about 2.5).
+STILL = 1e-4
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Displacement:
+    """`index` i32 [n] of the vertices that move, `offset` f32 [n, 3] MU at weight 1."""
+
+    index: np.ndarray
+    offset: np.ndarray
+
+    @property
+    def empty(self) -> bool:
+        return len(self.index) == 0
+
+
+def displacement(model: Model, terms: Sequence[MorphTerm], center_x: float) -> Displacement:
+    """Return what `terms` do to the rest position at weight 1: vertex offsets, then linear blend skinning of bone offsets.
+
+    UV and material changes have none. Raises `ModelError` for terms that do not fit the model.
+    """
+    flat = flatten_terms(model, terms, center_x)
+    index, offset = flat.vertex_index, flat.vertex_offset
+    if len(flat.bone_index):
+        rotation: dict[int, np.ndarray] = {}
+        translation: dict[int, np.ndarray] = {}
+        for row, bone in enumerate(flat.bone_index.tolist()):
+            weight = float(flat.bone_weight[row])
+            rotation[bone] = _scaled(flat.bone_rotation[row], weight)[None]
+            translation[bone] = translation.get(bone, np.zeros((1, 3))) + weight * flat.bone_translation[row]
+        index, offset = _with_bones(model, index, offset, BoneMotion(1, rotation, translation))
+    moved = np.abs(offset).max(axis=1, initial=0) > STILL
+    return Displacement(index[moved], offset[moved])
+
+
+def _scaled(quaternion: np.ndarray, weight: float) -> np.ndarray:
+    q = quaternion.astype(np.float64)
+    if weight == 1.0:
+        return q
+    if q[3] < 0:
+        q = -q
+    half = np.arctan2(np.linalg.norm(q[:3]), q[3])
+    sine = np.sin(half)
+    if sine < 1e-9:
+        return np.array([0.0, 0.0, 0.0, 1.0])
+    return np.append(q[:3] * (np.sin(half * weight) / sine), np.cos(half * weight))
+
+
+def _with_bones(model: Model, index: np.ndarray, offset: np.ndarray, motion: BoneMotion):
+    groups = rigid_groups(model.skeleton, motion.bones)
+    quaternions, translations = evaluate_groups(model.skeleton, groups, motion)
+    group = groups.group_of_bone[model.bone_index]
+    carried = np.flatnonzero(((group > 0) & (model.bone_weight > 0)).any(axis=1))
+    vertices = np.union1d(carried, index)
+    base = model.position[vertices].astype(np.float64)
+    base[np.searchsorted(vertices, index)] += offset
+    # p' - p = sum_g w_g ((R_g - 1) p + t_g)
+    x, y, z, w = quaternions[0].T
+    matrix = np.empty((groups.count, 3, 3))
+    matrix[:, 0] = np.stack([-2 * (y * y + z * z), 2 * (x * y - z * w), 2 * (x * z + y * w)], axis=1)
+    matrix[:, 1] = np.stack([2 * (x * y + z * w), -2 * (x * x + z * z), 2 * (y * z - x * w)], axis=1)
+    matrix[:, 2] = np.stack([2 * (x * z - y * w), 2 * (y * z + x * w), -2 * (x * x + y * y)], axis=1)
+    move = base - model.position[vertices]
+    for slot in range(4):
+        g = group[vertices, slot]
+        weight = model.bone_weight[vertices, slot][:, None]
+        move += weight * (np.einsum("nij,nj->ni", matrix[g], base) + translations[0][g])
+    return vertices.astype(np.int32), move.astype(np.float32)

@@ -1,0 +1,115 @@
+"""Which morph opens the mouth as あ does, and where the mouth is."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from mmdgen.annotate import names
+from mmdgen.annotate.eyes import MOVING, EyeFinding
+from mmdgen.annotate.motion import Displacement, displacement
+from mmdgen.errors import AnnotationError
+from mmdgen.model.records import Model, MorphTerm
+
+MOUTH_PANEL = 3
+# An opening below this part of the distance between the eyes is no open mouth.
+LEAST_OPENING = 0.04
+
+
+@dataclass(frozen=True, slots=True)
+class MouthFinding:
+    """`terms` open the mouth. `y` is its height in MU, `opening` how far the lips part."""
+
+    terms: tuple[MorphTerm, ...]
+    y: float
+    opening: float
+    confidence: float
+    reasons: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class _Opening:
+    morph: int
+    label: str
+    rank: float
+    opening: float
+    y: float
+
+
+def find_mouth(model: Model, eyes: EyeFinding, share: np.ndarray) -> MouthFinding:
+    """Return the morph that opens the mouth; `share` f32 [V] is how much each vertex follows the head.
+
+    The best spelling of あ that really lowers the lip counts; without one, another open shape; without names, the mouth
+    morph that opens farthest. Raises `AnnotationError` ``no_mouth_morph``.
+    """
+    found: list[_Opening] = []
+    for number, morph in enumerate(model.morphs):
+        if morph.kind not in MOVING or len(morph.index) == 0:
+            continue
+        parsed = names.parse(morph.name)
+        rank = names.mouth_rank(parsed)
+        if rank is None and morph.name_en:
+            rank = names.mouth_rank(names.parse(morph.name_en))
+        if rank is None and morph.panel != MOUTH_PANEL:
+            continue
+        if rank is not None and morph.panel not in (0, MOUTH_PANEL, 4) and rank >= names.MOUTH_BY_LETTER:
+            continue
+        moved = displacement(model, [MorphTerm(number)], eyes.center_x)
+        place = _opening(model, moved, eyes, share)
+        if place is None:
+            continue
+        order = (
+            (9.0 if rank is None else float(rank)) + (0.4 if parsed.number else 0.0) + (0.2 if parsed.sided else 0.0)
+        )
+        found.append(_Opening(number, morph.name, order, place[0], place[1]))
+    apart = eyes.boxes["left"].x - eyes.boxes["right"].x
+    largest = max((item.opening for item in found), default=0.0)
+    usable = [item for item in found if item.opening >= max(LEAST_OPENING * apart, 0.15 * largest)]
+    if not usable:
+        raise AnnotationError("no_mouth_morph", f"{model.path}: none of its {len(model.morphs)} morphs opens the mouth")
+    best = min(
+        usable, key=lambda item: (item.rank, -item.opening if item.rank >= names.MOUTH_BY_LETTER else 0, item.morph)
+    )
+    if best.rank < 1:
+        confidence, reason = 0.97, f"mouth: {best.label} lowers the lip by {best.opening:.2f} MU"
+    elif best.rank < names.MOUTH_BY_LETTER:
+        confidence, reason = 0.85, f"mouth: {best.label} opens it, there is no あ"
+    else:
+        confidence, reason = 0.6, f"mouth: {best.label} opens it farthest of what there is"
+    return MouthFinding((MorphTerm(best.morph),), best.y, best.opening, confidence, (reason,))
+
+
+def given_mouth(model: Model, eyes: EyeFinding, share: np.ndarray, terms: tuple[MorphTerm, ...]) -> MouthFinding:
+    """Return the finding for the `terms` that a person has chosen. Raises `AnnotationError` ``no_mouth_morph``."""
+    place = _opening(model, displacement(model, terms, eyes.center_x), eyes, share)
+    if place is None:
+        raise AnnotationError("no_mouth_morph", f"{model.path}: the stored mouth morph does not move the mouth")
+    return MouthFinding(terms, place[1], place[0], 1.0, ())
+
+
+def _opening(model: Model, moved: Displacement, eyes: EyeFinding, share: np.ndarray) -> tuple[float, float] | None:
+    """How far a morph parts the lips near the face's middle, and the mouth's height; None if it moves elsewhere."""
+    if moved.empty:
+        return None
+    left, right = eyes.boxes["left"], eyes.boxes["right"]
+    apart = left.x - right.x
+    eye_y = (left.y + right.y) / 2
+    position = model.position[moved.index].astype(np.float64)
+    # Below the eyes, not wider than the eyes are apart, and not past the neck.
+    near = (
+        (share[moved.index] > 0.5)
+        & (np.abs(position[:, 0] - eyes.center_x) < 0.5 * apart)
+        & (position[:, 1] < eye_y - 0.2 * apart)
+        & (position[:, 1] > eye_y - 2.0 * apart)
+    )
+    if np.count_nonzero(near) < 3:
+        return None
+    rise = moved.offset[near, 1].astype(np.float64)
+    weight = np.abs(rise)
+    if weight.sum() == 0:
+        return None
+    opening = max(-rise.min(), 0.0) + min(max(rise.max(), 0.0), max(-rise.min(), 0.0))
+    # Lips: the vertices whose motion changes most; the jaw below moves along.
+    y = float((position[near, 1] * weight).sum() / weight.sum())
+    return float(opening), y
