@@ -304,7 +304,8 @@ class Scene:
         flat[:, : weights.shape[1]] = weights
         if self._dynamic:
             colours = material_colors(rig.model, rig.binding, rig.flat, self._dynamic, poses)
-            rows = data[:, self._material_offset :].reshape(len(poses), len(self._dynamic), 2, 4)
+            end = self._material_offset + 2 * len(self._dynamic)
+            rows = data[:, self._material_offset : end].reshape(len(poses), len(self._dynamic), 2, 4)
             rows[:, :, 0] = colours[:, :, :4]
             rows[:, :, 1, :3] = colours[:, :, 4:]
         self._instances.write(data.tobytes())
