@@ -49,8 +49,8 @@ def _summary(manifest: Manifest) -> str:
 {samples:,} samples of {len(manifest.models):,} characters, {_size(manifest.bytes)}.
 
 A sample is three {size} x {size} RGBA pictures of one character and a pose vector: `rest` (facing front), `expression`
-(the same with eyes and mouth as in the pose) and `posed` (the whole pose). This is the data that *Talking Head Anime from
-a Single Image* is trained on: a network gets `rest` and the pose, and learns to draw the other two.
+(the same with eyes and mouth as in the pose) and `posed` (the whole pose). This is the data that *Talking Head Anime
+from a Single Image* is trained on: a network gets `rest` and the pose, and learns to draw the other two.
 
 Made by mmdgen {manifest.code_version}. `preview.png` shows some samples."""
 
