@@ -184,7 +184,7 @@ def read_plan(out: Path) -> Plan | None:
     path = out / PLAN_FILE
     try:
         content = path.read_bytes()
-    except FileNotFoundError:
+    except (FileNotFoundError, NotADirectoryError):
         return None
     except OSError as error:
         raise DatasetError(f"{path}: cannot be read: {error.strerror or error}") from error
