@@ -1,4 +1,4 @@
-"""Pictures: signs and sides, framing, light, order and transparency, exact shortcuts, GPU positions against the oracle."""
+"""Pictures: signs and sides, framing, light, order, transparency, exact shortcuts, GPU positions against the oracle."""
 
 from __future__ import annotations
 

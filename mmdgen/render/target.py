@@ -19,7 +19,8 @@ class Target:
         self.size, self.grid, self.tiles = size, grid, tiles
         width, height = size * tiles[0], size * tiles[1]
         self._samples = context.texture((width * grid, height * grid), 4, dtype="f2")
-        self._samples.filter = (moderngl.NEAREST, moderngl.NEAREST)
+        self._samples.filter = (moderngl.LINEAR, moderngl.LINEAR)
+        self._samples.repeat_x = self._samples.repeat_y = False
         self._depth = context.depth_renderbuffer((width * grid, height * grid))
         self._pixels = context.texture((width, height), 4)
         self.drawing = context.framebuffer([self._samples], self._depth)

@@ -16,10 +16,19 @@ void main() {
     ivec2 pixel = ivec2(gl_FragCoord.xy);
     pixel.y += u_size - 1 - 2 * (pixel.y % u_size);  // the same tile, upside down
     vec4 sum = vec4(0.0);
+#if GRID % 2 == 0
+    // A bilinear fetch where four samples meet is their average: a quarter of the fetches.
+    vec2 scale = 1.0 / vec2(textureSize(u_samples, 0));
+    for (int y = 1; y < GRID; y += 2)
+        for (int x = 1; x < GRID; x += 2)
+            sum += texture(u_samples, vec2(pixel * GRID + ivec2(x, y)) * scale);
+    float alpha = sum.a / float(GRID * GRID / 4);
+#else
     for (int y = 0; y < GRID; ++y)
         for (int x = 0; x < GRID; ++x)
             sum += texelFetch(u_samples, pixel * GRID + ivec2(x, y), 0);
     float alpha = sum.a / float(GRID * GRID);
+#endif
     if (alpha < 0.5 / 255.0) {
         f_color = vec4(0.0);
     } else {
