@@ -1,0 +1,82 @@
+"""What all tests share: where real data lies, whether anything can be drawn here, and repeatable property tests."""
+
+from __future__ import annotations
+
+import functools
+import os
+from pathlib import Path
+
+import pytest
+from hypothesis import HealthCheck, settings
+
+from mmdgen.render import gl_setup
+
+CHECKOUT = Path(__file__).resolve().parent.parent
+
+# The same examples every time: a test that fails must fail again, here and elsewhere.
+settings.register_profile(
+    "mmdgen",
+    deadline=None,
+    derandomize=True,
+    database=None,
+    max_examples=50,
+    suppress_health_check=[HealthCheck.too_slow],
+)
+settings.load_profile("mmdgen")
+
+
+@functools.cache
+def gl_problem() -> str:
+    """Return why nothing can be drawn on this machine, or an empty string."""
+    return gl_setup.probe().problem
+
+
+def find_shared() -> Path | None:
+    """Return the folder of shared data beside the checkout, if it is there."""
+    folder = CHECKOUT.parent / "shared"
+    return folder if folder.is_dir() else None
+
+
+def find_corpus() -> Path | None:
+    """Return the folder of real models: what MMDGEN_CORPUS names, else the shared ones."""
+    named = os.environ.get("MMDGEN_CORPUS")
+    if named:
+        return Path(named)
+    shared = find_shared()
+    return shared / "models" if shared is not None and (shared / "models").is_dir() else None
+
+
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    """Skip what draws where nothing can be drawn, unless MMDGEN_REQUIRE_GL asks for a failure (as CI does)."""
+    if item.get_closest_marker("gl") is None or not gl_problem():
+        return
+    reason = f"needs OpenGL: {gl_problem()}"
+    if os.environ.get("MMDGEN_REQUIRE_GL"):
+        pytest.fail(reason, pytrace=False)
+    pytest.skip(reason)
+
+
+@pytest.fixture(scope="session")
+def checkout() -> Path:
+    """The root of the checkout."""
+    return CHECKOUT
+
+
+@pytest.fixture(scope="session")
+def shared() -> Path:
+    """The folder with shared fixtures and goldens; skips the test where it is missing."""
+    folder = find_shared()
+    if folder is None:
+        pytest.skip(f"needs the shared data in {CHECKOUT.parent / 'shared'}")
+    return folder
+
+
+@pytest.fixture(scope="session")
+def corpus() -> Path:
+    """The folder with real models; skips the test where there is none, fails where a missing one is named."""
+    folder = find_corpus()
+    if folder is None:
+        pytest.skip(f"needs real models: MMDGEN_CORPUS, or {CHECKOUT.parent / 'shared/models'}")
+    if not folder.is_dir():
+        pytest.fail(f"MMDGEN_CORPUS names {folder}, which is not a folder")
+    return folder
