@@ -90,5 +90,5 @@ def encode_fixed(text: str, rest: bytes, size: int, encoding: str = "cp932") -> 
     if len(body) == size:
         return body
     free = size - len(body) - 1
-    after = b"" if len(rest) >= size else rest
+    after = b"" if len(rest) == size else rest  # a whole field belongs to the text that it was read with
     return body + b"\0" + (after[-free:] if free else b"").ljust(free, b"\0")

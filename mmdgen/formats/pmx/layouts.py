@@ -88,8 +88,8 @@ class Layouts:
 
 def _with_index(wide: np.dtype, kind: str) -> np.dtype:
     """`wide` with its first field, the index, as a `kind`."""
-    index, *others = wide.names or ()
-    return np.dtype([(index, np.dtype("<" + kind)), *((name, wide[name]) for name in others)])
+    names = list(wide.names or ())
+    return np.dtype([(names[0], np.dtype("<" + kind)), *((name, wide[name]) for name in names[1:])])
 
 
 @functools.lru_cache(maxsize=64)
