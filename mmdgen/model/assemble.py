@@ -17,7 +17,7 @@ from mmdgen.model.mesh import repair_faces, repair_normals, repair_numbers, repa
 from mmdgen.model.morphs import drop_nested_groups, make_morph
 from mmdgen.model.records import Material, Model, MorphKind, SdefTable, Texture
 from mmdgen.model.resolve import resolve
-from mmdgen.model.skeleton import BoneRow, build_skeleton
+from mmdgen.model.skeleton import POSITION_LIMIT, BoneRow, build_skeleton
 
 # MMD looks for toon textures beside the model and then among its own ten, so files name those without bringing them.
 _SHARED_TOON = re.compile(r"toon(0[1-9]|10)\.bmp", re.IGNORECASE)
@@ -143,7 +143,8 @@ def _sdef(draft: Draft, diagnostics: Diagnostics) -> SdefTable:
     pair = draft.bone_index[table.vertex, :2]
     usable = ((pair >= 0) & (pair < len(draft.bones))).all(axis=1)
     for points in (table.c, table.r0, table.r1):
-        usable &= np.isfinite(points).all(axis=1)
+        with np.errstate(invalid="ignore"):
+            usable &= np.all(np.abs(points) <= POSITION_LIMIT, axis=1)
     if usable.all():
         return table
     bad = int(table.vertex[np.argmin(usable)])

@@ -37,11 +37,12 @@ def repair_numbers(
         lost = ~np.all(good, axis=1)
         diagnostics.add("position_invalid", "vertices", _first(lost), f"{np.count_nonzero(lost)} vertices")
         position = np.where(lost[:, None], np.float32(0), position)
-    finite = np.isfinite(uv)
-    if not finite.all():
-        bad = ~np.all(finite, axis=1)
+    with np.errstate(invalid="ignore"):
+        good = np.abs(uv) <= POSITION_LIMIT
+    if not good.all():
+        bad = ~np.all(good, axis=1)
         diagnostics.add("uv_invalid", "vertices", _first(bad), f"{np.count_nonzero(bad)} vertices")
-        uv = np.where(finite, uv, np.float32(0))
+        uv = np.where(good, uv, np.float32(0))
     with np.errstate(invalid="ignore"):
         good = (edge_scale >= 0) & (edge_scale <= POSITION_LIMIT)
     if not good.all():

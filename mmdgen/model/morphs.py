@@ -11,6 +11,7 @@ from mmdgen.errors import ModelError
 from mmdgen.formats.pmx.records import MATERIAL_OFFSET
 from mmdgen.model.diagnostics import Diagnostics
 from mmdgen.model.records import Model, Morph, MorphKind, MorphTerm
+from mmdgen.model.skeleton import POSITION_LIMIT
 
 SIDES = ("both", "left", "right")
 # MU. Vertices nearer than this to the face's middle belong to both sides, half to each: seams are modelled at x = 0
@@ -146,7 +147,7 @@ def make_morph(
 ) -> Morph:
     """Return a `Morph` with only usable entries. `limit` is how many elements of its kind the model has.
 
-    Entries whose index is out of range (material -1 is in range) or whose offset is not finite are dropped with a
+    Entries whose index is out of range (material -1 is in range) or whose offset is no usable number are dropped with a
     diagnostic for morph `number`; bone rotations are normalised, a zero quaternion becomes the identity.
     """
     index = index.astype(np.int32)
@@ -170,9 +171,10 @@ def make_morph(
         )
     else:
         numbers = offset
-    finite = np.isfinite(numbers)
-    if not finite.all():
-        kept = np.all(finite.reshape(len(finite), -1), axis=1)
+    with np.errstate(invalid="ignore"):
+        good = np.abs(numbers) <= POSITION_LIMIT  # false for NaN; products of larger numbers overflow f32
+    if not good.all():
+        kept = np.all(good.reshape(len(good), -1), axis=1)
         diagnostics.add(
             "morph_value_invalid", "morphs", number, f"{name}: {np.count_nonzero(~kept)} of {len(index)} entries"
         )
