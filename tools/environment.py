@@ -143,11 +143,12 @@ def ensure_packages(groups: list[str]) -> None:
     with step(f"installing {len(requirements)} packages and what they need ({', '.join(todo)})"):
         pip = [str(VENV / "bin/python"), "-I", "-m", "pip", "install", "--no-input", "--prefer-binary"]
         pip += ["--no-compile", "--no-warn-script-location", "--disable-pip-version-check", "-q"]
-        run(
-            [*pip, "-c", str(ROOT / "constraints.txt"), *requirements],
-            environment=_pip_environment(),
-            failure="pip could not install the packages",
-        )
+        if requirements:
+            run(
+                [*pip, "-c", str(ROOT / "constraints.txt"), *requirements],
+                environment=_pip_environment(),
+                failure="pip could not install the packages",
+            )
         if "core" in todo:
             _link_checkout(project["scripts"])
     for group in todo:
@@ -186,9 +187,13 @@ def ensure_venv() -> None:
 
 
 def _bring_pip() -> None:
-    """Put pip into the virtual environment: from a wheel of Python's, of the distribution's, or fetched through apt."""
+    """Put pip into the virtual environment: Python's own or the distribution's, or else one fetched through apt."""
     site = next((VENV / "lib").glob("python3*")) / "site-packages"
     wheels = _pip_wheels()
+    own = find_spec("pip")
+    if not wheels and own is not None and own.submodule_search_locations:
+        shutil.copytree(own.submodule_search_locations[0], site / "pip", ignore=shutil.ignore_patterns("__pycache__"))
+        return
     if not wheels and debian.has_apt():
         folder = STATE / "pip"
         try:
@@ -196,22 +201,14 @@ def _bring_pip() -> None:
         except debian.SystemPackageError as error:
             log(str(error))
         wheels = sorted(folder.glob("usr/share/python-wheels/pip-*.whl"))
-    if wheels:
-        # Unzipping is all that installing a pure wheel takes here, and a tenth of the time that ensurepip takes.
-        with zipfile.ZipFile(wheels[-1]) as wheel:
-            wheel.extractall(site)
-        return
-    if find_spec("pip") is not None:  # pip of the interpreter itself, without ensurepip: it can install into .venv
-        run(
-            [PYTHON, "-I", "-m", "pip", "--python", str(VENV / "bin/python"), "install", "-q", "pip"],
-            environment=_pip_environment(),
-            failure="pip could not be installed into .venv",
+    if not wheels:
+        raise SetupError(
+            f"this Python ({PYTHON}) has neither pip nor ensurepip, and none could be fetched. As an administrator: "
+            f"apt-get update && apt-get install python3-venv (Fedora: dnf install python3-pip). The log: {LOG}"
         )
-        return
-    raise SetupError(
-        f"this Python ({PYTHON}) has neither pip nor ensurepip, and none could be fetched. As an administrator: "
-        f"apt-get update && apt-get install python3-venv (Fedora: dnf install python3-pip). The log: {LOG}"
-    )
+    # Unzipping is all that installing a pure wheel takes here, and a tenth of the time that ensurepip takes.
+    with zipfile.ZipFile(wheels[-1]) as wheel:
+        wheel.extractall(site)
 
 
 def _pip_wheels() -> list[Path]:

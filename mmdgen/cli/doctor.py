@@ -22,7 +22,7 @@ from mmdgen.render import gl_setup
 
 # What the core imports; the versions that it needs are in the package's own metadata where it was installed.
 PACKAGES = ("numpy", "moderngl", "glcontext", "pyrr", "pillow", "h5py", "isal", "click", "tqdm")
-_MINIMUM = {"moderngl": "5.12", "numpy": "2.0", "pillow": "12", "h5py": "3.12", "isal": "1.7", "click": "8.1"}
+MINIMUM = {"moderngl": "5.12", "numpy": "2.0", "pillow": "12", "h5py": "3.12", "isal": "1.7", "click": "8.1"}
 _GIB = 2**30
 # A warning each: enough for some work, but a large run may trip over it.
 _LOW_DISK, _LOW_MEMORY, _LOW_SHARED, _LOW_FILES = 2 * _GIB, 2 * _GIB, 64 * 2**20, 256
@@ -47,7 +47,7 @@ def package_problems(found: dict[str, str | None]) -> list[dict[str, str]]:
     """Return what is wrong with the installed packages, each with what to do."""
     problems = []
     for name, version in found.items():
-        least = _MINIMUM.get(name)
+        least = MINIMUM.get(name)
         if version is None:
             problems.append({"what": f"the package {name} is missing", "how": f"pip install {name}"})
         elif least is not None and _version_key(version) < _version_key(least):

@@ -128,8 +128,8 @@ def merged(environment: Mapping[str, str]) -> dict[str, str]:
     result = {**os.environ, **environment}
     earlier = os.environ.get("LD_LIBRARY_PATH")
     added = environment.get("LD_LIBRARY_PATH")
-    if added and earlier and added not in earlier:
-        result["LD_LIBRARY_PATH"] = f"{added}:{earlier}"
+    if added and earlier:
+        result["LD_LIBRARY_PATH"] = earlier if f":{added}:" in f":{earlier}:" else f"{added}:{earlier}"
     return result
 
 
