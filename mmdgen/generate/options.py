@@ -74,12 +74,13 @@ class RenderOptions:
         }
 
     def samples_per_shard(self) -> int:
-        """Return the shard size: given, or about 16 shards of 128 to 1,024 samples, fewer for larger pictures."""
+        """Return the shard size: as given, or about 16 shards of 128 to 1,024 samples, fewer for larger pictures."""
         if self.shard_size:
             return self.shard_size
         most = max(16, int(MAX_SHARD * min(1.0, (256 / self.size) ** 2)))
         poses = self.poses.get(TRAIN, 0) or max(self.poses.values())
-        return min(max(poses // 16, min(MIN_SHARD, most)), most)
+        least = min(MIN_SHARD, max(16, poses // 4))  # even a small dataset keeps several workers busy
+        return min(max(poses // 16, least), most)
 
     def to_json(self) -> dict[str, Any]:
         """Return the plan's options: what must be the same for a run to go on."""

@@ -1,0 +1,293 @@
+"""mmdgen render: a dataset from a folder of models, or from procedural characters."""
+
+from __future__ import annotations
+
+import json
+import os
+import shlex
+import sys
+from pathlib import Path
+from typing import Any
+
+import click
+
+import mmdgen
+from mmdgen.cli.progress import ProgressView, interruptible
+from mmdgen.cli.progress import option as progress_option
+from mmdgen.errors import MmdgenError
+from mmdgen.generate.catalogue import Catalogue, scan
+from mmdgen.generate.engine import default_workers
+from mmdgen.generate.options import RenderOptions
+from mmdgen.generate.plan import ESTIMATED_RATE, Plan, read_plan
+from mmdgen.generate.run import Summary, plan_for, run
+from mmdgen.generate.splits import SPLITS, read_rules
+from mmdgen.render.view import SAMPLE_GRIDS
+
+DEFAULT_OUT = Path("mmdgen-dataset")
+INTERRUPTED = 130
+
+
+class AmbientRange(click.ParamType):
+    """A or A:B: the ambient light, or the range that it is drawn from."""
+
+    name = "A|A:B"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> tuple[float, float]:
+        if isinstance(value, tuple):
+            return value
+        low, _, high = str(value).partition(":")
+        try:
+            found = (float(low), float(high or low))
+        except ValueError:
+            self.fail(f"{value!r} is neither a number nor two of them with a colon, such as 0.5:1.2", param, ctx)
+        if not 0 <= found[0] <= found[1] <= 100:
+            self.fail(f"{value!r}: 0 <= A <= B <= 100 must hold", param, ctx)
+        return found
+
+
+def default_annotations() -> Path | None:
+    """Return the folder of stored annotations beside the package, where it is a checkout that has one."""
+    folder = Path(mmdgen.__file__).resolve().parent.parent / "annotations"
+    return folder if folder.is_dir() else None
+
+
+@click.command()
+@click.option(
+    "--models",
+    type=click.Path(path_type=Path, exists=True, file_okay=False),
+    help="The folder with .pmx and .pmd files, at any depth [procedural characters].",
+)
+@click.option("--poses", type=click.IntRange(0), default=0, help="Samples of the train split.")
+@click.option("--validation-poses", type=click.IntRange(0), default=0, help="Samples of the validation split.")
+@click.option("--test-poses", type=click.IntRange(0), default=0, help="Samples of the test split.")
+@click.option(
+    "--out",
+    type=click.Path(path_type=Path),
+    default=DEFAULT_OUT,
+    show_default=True,
+    help="The dataset's folder; a run that was begun there goes on.",
+)
+@click.option("--seed", type=int, default=0, show_default=True, help="Other poses and lights.")
+@click.option(
+    "--splits",
+    type=click.Path(path_type=Path, exists=True, dir_okay=False),
+    help='TOML with folder patterns: train = ["*"], validation = ["a/*"], test = [...] [a tenth of the folders each].',
+)
+@click.option(
+    "--annotations",
+    type=click.Path(path_type=Path, exists=True, file_okay=False),
+    help="The folder of stored annotations [annotations/ of the checkout, if there is one].",
+)
+@click.option("--workers", type=click.IntRange(1, 512), help="Processes [one a core; 4 for a GPU].")
+@click.option("--size", type=click.IntRange(16, 4096), default=256, show_default=True, help="Pixels a side.")
+@click.option(
+    "--samples",
+    type=click.Choice([str(count) for count in SAMPLE_GRIDS]),
+    default="4",
+    show_default=True,
+    help="Samples a pixel.",
+)
+@click.option(
+    "--ambient", type=AmbientRange(), default="0.5", show_default=True, help="Ambient light; A:B is drawn once a model."
+)
+@click.option(
+    "--outline", type=click.FloatRange(0, 100), default=1.0, show_default=True, help="Scale of the outlines; 0: none."
+)
+@click.option(
+    "--specular",
+    type=click.FloatRange(0, 100),
+    default=0.0,
+    show_default=True,
+    help="Scale of the highlights; 0: none.",
+)
+@click.option("--compact", is_flag=True, help="Store expression images as differences: nearly half the size.")
+@click.option("--shard-size", type=click.IntRange(1), help="Samples a shard [a sixteenth of --poses, 128 to 1024].")
+@click.option("--limit", type=click.IntRange(1), help="Use so many models at most.")
+@click.option(
+    "--characters", type=click.IntRange(1, 100_000), help="How many procedural characters [--poses / 25, 8 to 1000]."
+)
+@click.option("--dry-run", is_flag=True, help="Only say what would be made; write nothing.")
+@progress_option
+@click.option("--json", "as_json", is_flag=True, help="Print the summary, or the plan of --dry-run, as JSON.")
+def command(
+    models: Path | None,
+    poses: int,
+    validation_poses: int,
+    test_poses: int,
+    out: Path,
+    seed: int,
+    splits: Path | None,
+    annotations: Path | None,
+    workers: int | None,
+    size: int,
+    samples: str,
+    ambient: tuple[float, float],
+    outline: float,
+    specular: float,
+    compact: bool,
+    shard_size: int | None,
+    limit: int | None,
+    characters: int | None,
+    dry_run: bool,
+    progress: str,
+    as_json: bool,
+) -> None:
+    """Render a dataset of posed heads.
+
+    A sample is a pose and three pictures of a model: at rest, with the expression, and with the whole pose. Without
+    --models the characters are procedural ones that mmdgen draws itself. Ctrl-C, a crash or kill -9 lose nothing that
+    is finished: the same command goes on, and the result is the same, byte for byte. Results on stdout, progress on
+    stderr. Exits with 0 when the dataset is complete, 1 on errors, 2 on wrong usage and 130 when interrupted.
+
+    \b
+    Examples:
+      mmdgen render --poses 1000
+      mmdgen render --models models --poses 500000 --validation-poses 10000 --test-poses 10000 --out out/d
+      mmdgen render --models models --poses 2000 --splits splits.toml --ambient 0.5:1.2 --seed 7
+      mmdgen render --models models --poses 500000 --dry-run
+    """
+    counts = dict(zip(SPLITS, (poses, validation_poses, test_poses), strict=True))
+    if not any(counts.values()):
+        raise click.UsageError("say how many samples: --poses N (or --validation-poses, --test-poses)")
+    if models is not None and characters is not None:
+        raise click.UsageError("--characters is for procedural characters: leave out --models, or --characters")
+    if models is None:
+        characters = characters or min(max(sum(counts.values()) // 25, 8), 1000)
+    options = RenderOptions(
+        poses=counts,
+        seed=seed,
+        size=size,
+        samples=int(samples),
+        ambient=ambient,
+        outline=outline,
+        specular=specular,
+        compact=compact,
+        shard_size=shard_size or 0,
+        limit=limit,
+        splits=read_rules(splits) if splits else None,
+        characters=characters,
+    )
+    view = ProgressView(progress)
+    try:
+        with interruptible(), view:
+            source = models if models is not None else _characters(characters or 0, view)
+            folder = annotations or default_annotations()
+
+            def look() -> Catalogue:
+                return scan(source, folder, workers=min(2, workers or 2), limit=limit, on_progress=view.scan)
+
+            plan = plan_for(out, options, look, keep=not dry_run)
+            for warning in plan.warnings:
+                view.warn(f"--splits: {warning}")
+            if dry_run:
+                _show_plan(plan, out, workers, as_json)
+                return
+            summary = run(plan, source, out, workers=workers, on_progress=view.render)
+    except KeyboardInterrupt:
+        kept = "What is finished is kept" if _begun(out) and not dry_run else "Nothing was written"
+        click.echo(f"mmdgen: interrupted. {kept}; the same command goes on:\n  {_same_command()}", err=True)
+        sys.exit(INTERRUPTED)
+    except MmdgenError as error:
+        click.echo(f"mmdgen: {error}", err=True)
+        if _begun(out) and not dry_run and not _complete(out):
+            click.echo(
+                f"mmdgen: what is finished is kept; the same command goes on with it: {_same_command()}", err=True
+            )
+        sys.exit(1)
+    _show_summary(summary, as_json)
+
+
+def _characters(count: int, view: ProgressView) -> Path:
+    """Make the procedural characters, where they are not there yet; return their folder."""
+    from mmdgen.samples.library import write_characters
+
+    cache = os.environ.get("XDG_CACHE_HOME") or str(Path.home() / ".cache")
+    folder = Path(cache) / "mmdgen" / "samples" / mmdgen.__version__ / str(count)
+    write_characters(folder, count)
+    return folder
+
+
+def _begun(out: Path) -> bool:
+    try:
+        return read_plan(out) is not None
+    except MmdgenError:
+        return False
+
+
+def _complete(out: Path) -> bool:
+    return (out / "manifest.json").exists()
+
+
+def _same_command() -> str:
+    return shlex.join(["mmdgen", *sys.argv[1:]])
+
+
+def _show_plan(plan: Plan, out: Path, workers: int | None, as_json: bool) -> None:
+    summary = plan.summary()
+    count = min(workers or default_workers(), len(plan.shards))
+    seconds = plan.images / (ESTIMATED_RATE * count)
+    reasons = Catalogue((), plan.rejected).reasons()
+    value = {
+        **summary,
+        "out": str(out),
+        "usable_models": len(plan.models),
+        "rejected": reasons,
+        "estimated_seconds": round(seconds),
+        "assumed_images_per_second_and_worker": ESTIMATED_RATE,
+        "workers": count,
+        "options": plan.options.to_json(),
+    }
+    if as_json:
+        click.echo(json.dumps(value, indent=2, ensure_ascii=False))
+        return
+    click.echo(f"{'split':<12}{'models':>8}{'samples':>10}{'shards':>8}")
+    for split, entry in summary["splits"].items():
+        click.echo(f"{split:<12}{entry['models']:>8,}{entry['samples']:>10,}{entry['shards']:>8,}")
+    if reasons:
+        click.echo(f"not usable: {_reasons(reasons)} (mmdgen scan says why)")
+    click.echo(f"images: {plan.images:,}, about {_bytes(summary['estimated_bytes'])} in {out}")
+    click.echo(
+        f"time: about {_duration(seconds)} with {count} workers, if each draws {ESTIMATED_RATE:g} images/s "
+        f"(a core with the software renderer; a GPU is faster)"
+    )
+    click.echo("nothing was written (--dry-run)")
+
+
+def _show_summary(summary: Summary, as_json: bool) -> None:
+    if as_json:
+        click.echo(json.dumps(summary.to_json(), indent=2, ensure_ascii=False))
+        return
+    if summary.complete:
+        click.echo("the dataset is complete already; nothing was done")
+    splits = ", ".join(
+        f"{split} {count:,} of {summary.models[split]:,} models" for split, count in summary.samples.items()
+    )
+    click.echo(f"dataset:        {summary.out}  ({splits}; {summary.images:,} images, {_bytes(summary.bytes)})")
+    click.echo(f"contact sheet:  {summary.preview}")
+    if summary.drawn:
+        click.echo(
+            f"speed:          {summary.drawn:,} images in {_duration(summary.seconds)}, {summary.rate:.1f} images/s"
+        )
+    if summary.rejected:
+        click.echo(f"not usable:     {_reasons(summary.rejected)}  (failures.jsonl, mmdgen scan)")
+    if summary.failed:
+        click.echo(f"left out:       {_reasons(summary.failed)}  (failures.jsonl)")
+
+
+def _reasons(reasons: dict[str, int]) -> str:
+    return f"{sum(reasons.values())} models: " + ", ".join(f"{code} {count}" for code, count in reasons.items())
+
+
+def _bytes(count: float) -> str:
+    for unit, scale in (("GB", 1e9), ("MB", 1e6)):
+        if count >= scale:
+            return f"{count / scale:.1f} {unit}"
+    return f"{count / 1e3:.0f} kB"
+
+
+def _duration(seconds: float) -> str:
+    if seconds < 120:
+        return f"{seconds:.1f} s"
+    if seconds < 7200:
+        return f"{seconds / 60:.0f} minutes"
+    return f"{seconds / 3600:.1f} hours"
