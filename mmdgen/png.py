@@ -14,6 +14,7 @@ import numpy as np
 _SIGNATURE = b"\x89PNG\r\n\x1a\n"
 _COLOR_TYPES = {3: 2, 4: 6}  # channels -> truecolour, truecolour with alpha
 _SRGB_PERCEPTUAL = b"\0"
+_BAND = 128  # rows
 
 
 def encode_png(image: np.ndarray) -> bytes:
@@ -42,10 +43,19 @@ def _chunk(kind: bytes, content: bytes) -> bytes:
 
 def _filtered(rows: np.ndarray, channels: int) -> bytes:
     """Return the rows, each after the number of its filter: the one whose differences are smallest in sum."""
-    left, up, corner = (np.zeros_like(rows) for _ in range(3))
+    above = np.zeros_like(rows[:1])
+    parts = []
+    for start in range(0, len(rows), _BAND):  # a band at a time: the temporary arrays are many times larger
+        band = rows[start : start + _BAND]
+        parts.append(_filtered_band(band, np.concatenate([above, band[:-1]]), channels))
+        above = band[-1:]
+    return b"".join(parts)
+
+
+def _filtered_band(rows: np.ndarray, up: np.ndarray, channels: int) -> bytes:
+    left, corner = np.zeros_like(rows), np.zeros_like(rows)
     left[:, channels:] = rows[:, :-channels]
-    up[1:] = rows[:-1]
-    corner[1:, channels:] = rows[:-1, :-channels]
+    corner[:, channels:] = up[:, :-channels]
     average = ((left.astype(np.uint16) + up) // 2).astype(np.uint8)
     best = np.empty((rows.shape[0], 1 + rows.shape[1]), np.uint8)
     least = np.full(rows.shape[0], np.iinfo(np.int64).max)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import hashlib
 import json
 import os
@@ -36,12 +35,11 @@ from mmdgen.dataset.manifest import (
     read_manifest,
     write_manifest,
 )
-from mmdgen.dataset.reader import Dataset, Shard, describe_shard, finished_shard
+from mmdgen.dataset.reader import Dataset, Shard
 from mmdgen.dataset.schema import (
     ShardInfo,
 )
 from mmdgen.errors import DatasetError
-from mmdgen.pose.vocabulary import THA1
 
 # --- manifest ---
 
@@ -261,28 +259,4 @@ def test_a_file_that_is_no_shard(tmp_path):
         Shard(tmp_path / "x.h5")
     (tmp_path / "y.h5").write_bytes(b"PMX " * 100)
     with pytest.raises(DatasetError, match="not HDF5"):
-        describe_shard(tmp_path / "y.h5")
-
-
-def test_finished_shard(built, damaged):
-    for split, number, _ in LAYOUT:
-        header = Shard(damaged / split / f"shard-{number:05d}.h5").header
-        expected = next(s for s in read_manifest(damaged).shards[split] if s.file == header.file)
-        assert finished_shard(damaged, header) == expected
-        assert finished_shard(damaged, dataclasses.replace(header, plan="other")) is None
-        assert finished_shard(damaged, dataclasses.replace(header, number=9)) is None
-        other = dataclasses.replace(header.config, settings={"seed": 8})
-        assert finished_shard(damaged, dataclasses.replace(header, config=other)) is None
-    header = Shard(damaged / "test/shard-00000.h5").header
-    (damaged / "test/shard-00000.h5").write_bytes(b"")
-    assert finished_shard(damaged, header) is None
-
-
-def test_describe_shard(built):
-    value = describe_shard(built[0] / "train/shard-00001.h5")
-    assert json.loads(json.dumps(value)) == value
-    assert (value["split"], value["shard"], value["samples"]) == ("train", 1, 2 * SAMPLES)
-    assert [m["name"] for m in value["models"]] == ["初音 1", "初音 2"]
-    assert [m["samples"] for m in value["models"]] == [SAMPLES, SAMPLES]
-    for (low, high), parameter in zip(value["pose_range"].values(), THA1.parameters, strict=True):
-        assert parameter.low <= low <= high <= parameter.high
+        Shard(tmp_path / "y.h5")

@@ -64,6 +64,12 @@ def test_every_filter_is_used_and_right():
     assert used == {0, 1, 2, 3, 4}
 
 
+def test_tall_pictures():
+    """More rows than are filtered at a time."""
+    image = np.cumsum(rng.generator(7, "tall").integers(-3, 4, (300, 5, 4)), 0).astype(np.uint8)
+    assert np.array_equal(decoded(encode_png(image)), image)
+
+
 def test_views_and_determinism():
     image = rng.generator(6, "view").integers(0, 256, (20, 30, 4), dtype=np.uint8)[::-2, ::3]
     assert encode_png(image) == encode_png(image.copy())

@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 
 from mmdgen.dataset.manifest import Manifest
-from mmdgen.dataset.reader import Dataset, Sample
+from mmdgen.dataset.reader import Dataset
 from mmdgen.dataset.schema import SPLITS
 from mmdgen.errors import ConfigError, DatasetError
 from mmdgen.png import encode_png
@@ -20,6 +20,7 @@ GAP, TRIPLE_GAP, MARGIN = 2, 14, 18
 PAPER = np.array((250, 249, 247), np.float32)  # between the tiles
 CHECKS = np.array(((236, 235, 232), (228, 227, 224)), np.float32)  # behind transparent pixels
 CHECK = 16
+MOST_TRIPLES = 1000
 
 _POOL_SHARDS = 24  # so many shards are looked at, evenly spaced: enough variety, and quick for any size of dataset
 _POOL_POSES = 200  # and so many poses of a model
@@ -33,8 +34,8 @@ def contact_sheet(
     `split` is by default the first one that has samples. `manifest` serves while manifest.json is not written yet.
     Raises `DatasetError` when there is no sample to show or a shard cannot be read, `ConfigError` for odd counts.
     """
-    if not 1 <= rows <= 200 or not 1 <= columns <= 50:
-        raise ConfigError(f"a sheet has 1-200 rows and 1-50 columns of triples, found {rows} x {columns}")
+    if rows < 1 or columns < 1 or rows * columns > MOST_TRIPLES:
+        raise ConfigError(f"a sheet has 1 to {MOST_TRIPLES} triples, found {rows} rows and {columns} columns")
     dataset = Dataset(path, split or SPLITS[0], manifest=manifest)
     if split is None:
         filled = [name for name in SPLITS if dataset.manifest.samples(name)]
@@ -42,9 +43,7 @@ def contact_sheet(
             dataset = Dataset(path, filled[0], manifest=dataset.manifest)
     if len(dataset) == 0:
         raise DatasetError(f"{path}: there is no sample to show" + (f" in the split {split}" if split else ""))
-    samples = [dataset[index] for index in choose_samples(dataset, rows * columns)]
-    columns = min(columns, len(samples))
-    return encode_png(_sheet(samples, columns))
+    return encode_png(_sheet(dataset, choose_samples(dataset, rows * columns), columns))
 
 
 def choose_samples(dataset: Dataset, count: int) -> list[int]:
@@ -103,11 +102,12 @@ def _spread(items: list[int], count: int) -> list[int]:
     return [items[position] for position in _even(len(items), count)]
 
 
-def _sheet(samples: list[Sample], columns: int) -> np.ndarray:
-    """Return the picture of the triples, u8 [H, W, 3]."""
-    factor = max(1, samples[0].rest.shape[0] // TILE)
-    tile = samples[0].rest.shape[0] // factor
-    rows = -(-len(samples) // columns)
+def _sheet(dataset: Dataset, chosen: list[int], columns: int) -> np.ndarray:
+    """Return the picture of the chosen samples' triples, u8 [H, W, 3]."""
+    factor = max(1, dataset.config.image_size // TILE)
+    tile = dataset.config.image_size // factor
+    columns = min(columns, len(chosen))
+    rows = -(-len(chosen) // columns)
     width = 3 * tile + 2 * GAP
     sheet = np.empty(
         (
@@ -119,7 +119,8 @@ def _sheet(samples: list[Sample], columns: int) -> np.ndarray:
     )
     sheet[:] = PAPER.astype(np.uint8)
     ground = _checkerboard(tile)
-    for place, sample in enumerate(samples):
+    for place, index in enumerate(chosen):
+        sample = dataset[index]
         row, column = divmod(place, columns)
         top, left = MARGIN + row * (tile + TRIPLE_GAP), MARGIN + column * (width + TRIPLE_GAP)
         for image in (sample.rest, sample.expression, sample.posed):

@@ -24,7 +24,8 @@ from mmdgen.dataset.codec import decode_image
 from mmdgen.dataset.manifest import Manifest, check_schema, read_manifest
 from mmdgen.dataset.schema import SPLITS, DatasetConfig, ModelEntry, ShardHeader, ShardInfo
 from mmdgen.errors import ConfigError, DatasetError
-from mmdgen.fsio import sha256_file
+
+KEPT_RESTS = 8  # decoded rest images that an open shard keeps, so that shuffled reading does not decode them each time
 
 # What reading an HDF5 file with other content than expected raises.
 DAMAGE = (KeyError, OSError, RuntimeError, TypeError, ValueError, AttributeError, ConfigError)
@@ -74,7 +75,7 @@ class Shard:
         except DatasetError:
             self._file.close()
             raise
-        self._base: tuple[int, np.ndarray] | None = None
+        self._rests: dict[int, np.ndarray] = {}
 
     def __enter__(self) -> Shard:
         return self
@@ -123,11 +124,13 @@ class Shard:
         return {entry.sha256: int(count) for entry, count in zip(self.models, counts, strict=True)}
 
     def _kept_rest(self, row: int) -> np.ndarray:
-        kept = self._base  # one attribute, so that threads see a matching pair
-        if kept is None or kept[0] != row:
-            kept = (row, self._image("models/rest", row))
-            self._base = kept
-        return kept[1]
+        rest = self._rests.get(row)
+        if rest is None:
+            rest = self._image("models/rest", row)
+            if len(self._rests) >= KEPT_RESTS:
+                self._rests = {}  # a new one, because other threads may be reading the old
+            self._rests[row] = rest
+        return rest
 
     def _image(self, name: str, index: int, base: np.ndarray | None = None) -> np.ndarray:
         try:
@@ -250,25 +253,6 @@ class _OpenFiles:
             return shard
 
 
-def finished_shard(out: Path, header: ShardHeader) -> ShardInfo | None:
-    """Return what the manifest lists about the shard if it is there, readable and made by `header`; None if not.
-
-    This is how an interrupted run finds what is done: a shard appears under its name only when complete. The file is
-    hashed.
-    """
-    path = out / header.file
-    if not path.is_file():
-        return None
-    try:
-        with Shard(path) as shard:
-            if shard.header != header:
-                return None
-            model_samples = shard.model_samples()
-    except DatasetError:
-        return None
-    return ShardInfo(header.file, sha256_file(path), path.stat().st_size, model_samples)
-
-
 def read_header(path: Path, file: h5py.File) -> ShardHeader:
     """Return what an open shard says about itself. Raises `DatasetError`, or one of `DAMAGE` for bad attributes."""
     attributes: dict[str, Any] = dict(file.attrs)
@@ -283,44 +267,6 @@ def stored(file: h5py.File, name: str) -> h5py.Dataset:
     if not isinstance(item, h5py.Dataset):
         raise TypeError(f"{name} is a group, not a dataset")
     return item
-
-
-def describe_shard(path: Path) -> dict[str, Any]:
-    """Return what a shard holds as a JSON object: header, config, its datasets and its models with their sample counts.
-
-    Raises `DatasetError` when the file is no shard.
-    """
-    with Shard(path) as shard:
-        header, counts = shard.header, shard.model_samples()
-        parameters = header.config.vocabulary.parameters
-        return {
-            "file": path.name,
-            "bytes": path.stat().st_size,
-            "split": header.split,
-            "shard": header.number,
-            "plan": header.plan,
-            "samples": len(shard),
-            "config": header.config.to_json(),
-            "pose_range": {
-                p.name: [float(shard.pose[:, column].min()), float(shard.pose[:, column].max())] if len(shard) else None
-                for column, p in enumerate(parameters)
-            },
-            "models": [
-                {
-                    "sha256": entry.sha256,
-                    "name": entry.name,
-                    "source": entry.source,
-                    "samples": counts[entry.sha256],
-                    "chin_y": entry.chin_y,
-                    "top_y": entry.top_y,
-                    "center_x": entry.center_x,
-                    "ambient": entry.ambient,
-                    "directional": entry.directional,
-                    "terms": entry.terms,
-                }
-                for entry in shard.models
-            ],
-        }
 
 
 def _check_size(root: Path, info: ShardInfo) -> None:
