@@ -80,7 +80,7 @@ def test_doctor_asks_for_the_versions_that_the_project_declares() -> None:
     declared = {canonicalize_name(Requirement(text).name): Requirement(text) for text in PROJECT["dependencies"]}
     assert set(declared) <= set(doctor.PACKAGES)
     for name, least in doctor.MINIMUM.items():
-        assert str(declared[name].specifier) == f">={least}"
+        assert str(declared[canonicalize_name(name)].specifier) == f">={least}"
 
 
 def test_no_file_names_a_package_index() -> None:

@@ -222,7 +222,7 @@ def gpu_hints(found: GlProbe) -> list[str]:
             "(or compute,utility,graphics); on the machine itself, install the driver's GL libraries"
         )
         return hints
-    if not any(Path(folder).glob("*nvidia*.json") for folder in _ICD_FOLDERS):
+    if not [path for folder in _ICD_FOLDERS for path in Path(folder).glob("*nvidia*.json")]:
         hints.append(
             "no EGL vendor file names the NVIDIA library: write "
             '{"file_format_version": "1.0.0", "ICD": {"library_path": "libEGL_nvidia.so.0"}} '

@@ -1,0 +1,204 @@
+"""`mmdgen doctor`: its verdict is a real render, and it says what is missing.
+
+Whatever draws runs in a process of its own: a process has one GL context, and other tests hold theirs.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner
+
+from mmdgen.cli import doctor
+from mmdgen.render import gl_setup
+
+ROOT = Path(__file__).resolve().parent.parent
+
+
+def run_doctor(*arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-c", "from mmdgen.cli.main import main; main()", "doctor", *arguments],
+        cwd=ROOT,
+        env={**os.environ, **environment},
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=120,
+    )
+
+
+def run_python(code: str) -> str:
+    done = subprocess.run(
+        [sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=False, timeout=120
+    )
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+# --- a machine that can render ----------------------------------------------------------------------------------------
+
+
+@pytest.mark.gl
+def test_the_report_of_a_real_render() -> None:
+    done = run_doctor("--json")
+    report = json.loads(done.stdout)
+    assert (done.returncode, report["ok"], report["problems"]) == (0, True, [])
+    assert len(report["gl"]["checks"]) >= 8
+    assert all(check["ok"] for check in report["gl"]["checks"])
+    assert report["gl"]["pictures_per_s"] > 0
+    assert report["gl"]["limits"]["texture_size"] >= 4096
+    assert report["gl"]["context"]["renderer"] in [device.get("renderer") for device in report["gl"]["devices"]]
+    assert report["machine"]["cores"] >= 1
+    assert set(report["packages"]) == set(doctor.PACKAGES)
+
+
+@pytest.mark.gl
+def test_the_report_for_people() -> None:
+    done = run_doctor()
+    assert done.returncode == 0
+    lines = done.stdout.splitlines()
+    assert lines[-1].split(None, 1) == ["verdict", "ready to render"]
+    headings = {line[:12].strip() for line in lines}
+    assert headings >= {"mmdgen", "system", "python", "packages", "GL devices", "OpenGL", "test render", "machine"}
+
+
+@pytest.mark.gl
+def test_a_device_that_is_not_there() -> None:
+    done = run_doctor("--device", "99")
+    assert done.returncode == 1
+    assert "PROBLEM" in done.stdout
+    assert "NOT ready" in done.stdout
+    assert "Traceback" not in done.stderr
+
+
+@pytest.mark.gl
+@pytest.mark.parametrize(
+    ("before", "after", "check"),
+    [
+        ("u_colors[v_instance]", "u_colors[1 - v_instance]", "instanced drawing"),
+        ("corner.z, 1.0", "-corner.z, 1.0", "depth test"),
+        ("u_right - gl_Position.x", "u_right + 9.0 - gl_Position.x", "clip distances"),
+        ("texture(u_texture, vec2(0.5))", "pow(texture(u_texture, vec2(0.5)), vec4(0.4545))", "sRGB textures"),
+        ("u_colors[v_instance]", "min(u_colors[v_instance], 1.0)", "half-float target, shader with a storage buffer"),
+        ("vec4(corner.xy", "vec4(corner.yx", "face culling"),
+    ],
+)
+def test_a_driver_that_draws_wrongly_is_found_out(before: str, after: str, check: str) -> None:
+    """Stand in for a broken driver with a shader that does the same wrong."""
+    code = f"""
+from mmdgen.render import context, selftest
+for name in ("_VERTEX", "_FRAGMENT"):
+    setattr(selftest, name, getattr(selftest, name).replace({before!r}, {after!r}))
+test = selftest.run(context.create_context(), benchmark_s=0.0)
+print(test.ok, [check.name for check in test.checks if not check.ok], sep="|")
+"""
+    ok, failed = run_python(code).strip().split("|")
+    assert ok == "False"
+    assert check in failed
+
+
+@pytest.mark.gl
+def test_a_shader_that_does_not_compile_is_one_error() -> None:
+    code = """
+from mmdgen.errors import RenderError
+from mmdgen.render import context, selftest
+selftest._FRAGMENT = selftest._FRAGMENT.replace("o_color =", "o_color = no_such_name +")
+try:
+    selftest.run(context.create_context())
+except RenderError as error:
+    print("no_such_name" in str(error))
+"""
+    assert run_python(code) == "True\n"
+
+
+# --- machines that cannot ---------------------------------------------------------------------------------------------
+
+
+@pytest.mark.gl
+def test_a_driver_that_cannot_be_found(tmp_path: Path) -> None:
+    """The dispatcher is there, but no vendor: as on a machine with libegl1 alone."""
+    empty = str(tmp_path)
+    done = run_doctor("--json", __EGL_VENDOR_LIBRARY_DIRS=empty, __EGL_VENDOR_LIBRARY_FILENAMES="")
+    report = json.loads(done.stdout)
+    assert (done.returncode, report["ok"]) == (1, False)
+    assert "OpenGL does not work" in report["problems"][0]["what"]
+    assert report["problems"][0]["how"] == gl_setup.advice()
+    assert "Traceback" not in done.stderr
+
+
+def test_missing_and_old_packages_are_problems() -> None:
+    found: dict[str, str | None] = dict.fromkeys(map(str, doctor.PACKAGES), "99")
+    assert doctor.package_problems(found) == []
+    problems = doctor.package_problems({**found, "isal": None, "numpy": "1.26.4", "pillow": "11.9.9"})
+    texts = " / ".join(f"{problem['what']}: {problem['how']}" for problem in problems)
+    assert len(problems) == 3
+    assert "the package isal is missing: pip install isal" in texts
+    assert "numpy 1.26.4 is too old" in texts
+    assert 'pip install "pillow>=12"' in texts
+
+
+@pytest.mark.parametrize(
+    ("newer", "older"),
+    [("10.0", "9.9"), ("5.12", "5.2"), ("2.0.1", "2.0"), ("2.13.0+cpu", "2.12"), ("3.16.0rc1", "3.12")],
+)
+def test_versions_are_compared_as_numbers(newer: str, older: str) -> None:
+    assert doctor._version_key(newer) > doctor._version_key(older)
+
+
+def test_a_small_machine_gets_hints() -> None:
+    roomy = {"disk_free_here": 2**40, "memory_available": 2**36, "shared_memory": 2**33, "open_files": 4096}
+    assert doctor.machine_hints(roomy) == []
+    for key, value, word in [
+        ("disk_free_here", 2**20, "disk"),
+        ("memory_available", 2**29, "memory"),
+        ("shared_memory", 2**16, "--shm-size"),
+        ("open_files", 64, "ulimit"),
+    ]:
+        (hint,) = doctor.machine_hints({**roomy, key: value})
+        assert word in hint
+    assert doctor.machine_hints({**roomy, "shared_memory": None, "open_files": -1}) == []  # none, and unlimited
+
+
+def test_fix_says_what_could_not_be_fixed(monkeypatch: pytest.MonkeyPatch) -> None:
+    broken = gl_setup.GlProbe(False, "no driver")
+    setup = gl_setup.GlSetup("missing", broken, problem="no driver; then: no network. Ask somebody")
+    monkeypatch.setattr(gl_setup, "ensure", lambda folder, log: setup)
+    monkeypatch.setattr(gl_setup, "probe", lambda every_device=False: broken)
+    result = CliRunner().invoke(doctor.command, ["--fix"])
+    assert result.exit_code == 1
+    assert "could not be fixed: no driver; then: no network. Ask somebody" in result.output
+    assert "OpenGL does not work: no driver" in result.output
+    assert "GL devices  none" in result.output
+
+
+def device(**values: object) -> dict[str, object]:
+    return {"index": 0, "software": False, "drm": "", "render_node": "", "cuda": None, **values}
+
+
+def test_a_device_is_described_with_what_identifies_it() -> None:
+    gpu = device(renderer="NVIDIA H100", version="4.6", cuda=3, render_node="/dev/dri/renderD128", drm="/dev/dri/card0")
+    assert doctor._device_line(gpu) == "0: NVIDIA H100 CUDA 3 /dev/dri/renderD128"
+    assert doctor._device_line(device(problem="eglInitialize failed")) == "0: unusable (eglInitialize failed)"
+    assert doctor._device_line(device(software=True, renderer="llvmpipe")) == "0: llvmpipe (software)"
+
+
+def test_a_gpu_that_is_not_offered_for_drawing_is_explained(monkeypatch: pytest.MonkeyPatch) -> None:
+    real = Path.exists
+    monkeypatch.setattr(Path, "exists", lambda path: str(path) == "/dev/nvidiactl" or real(path))
+
+    def missing(name: str) -> None:
+        raise OSError(name)
+
+    monkeypatch.setattr(gl_setup.ctypes, "CDLL", missing)
+    software = gl_setup.GlProbe(True, "", (device(software=True, version="4.5"),))
+    assert "NVIDIA_DRIVER_CAPABILITIES" in " ".join(gl_setup.gpu_hints(software))
+    gpu = gl_setup.GlProbe(True, "", (device(version="4.6"), device(software=True, version="4.5")))
+    assert gl_setup.gpu_hints(gpu) == []
+    monkeypatch.setattr(gl_setup.ctypes, "CDLL", lambda name: None)
+    monkeypatch.setattr(gl_setup, "_ICD_FOLDERS", ("/nonexistent",))
+    assert "10_nvidia.json" in " ".join(gl_setup.gpu_hints(software))
