@@ -133,6 +133,8 @@ def _making(manifest: Manifest, command: str) -> str:
     lines += ["| setting | value |", "|---|---|"]
     settings = {"image size": manifest.config.image_size, "expression encoding": manifest.config.expression_encoding}
     for name, value in {**settings, **dict(sorted(manifest.config.settings.items()))}.items():
+        if value is None:  # not asked for
+            continue
         text = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False, sort_keys=True)
         lines.append(f"| {_cell(name)} | {_cell(text)} |")
     renderer = manifest.gl.get("renderer") or manifest.gl.get("GL_RENDERER")
@@ -189,9 +191,11 @@ def _notes(manifest: Manifest) -> str:
     if manifest.rejected:
         reasons = Counter(_reason(row) for row in manifest.rejected)
         told = ", ".join(f"{reason} {count}" for reason, count in sorted(reasons.items()))
-        notes.append(f"{len(manifest.rejected):,} models were not usable ({told}); manifest.json lists them.")
+        notes.append(f"Models that could not be used: {told}. manifest.json lists them.")
     if manifest.failures:
-        notes.append(f"{len(manifest.failures):,} failures while rendering are listed in failures.jsonl.")
+        notes.append(
+            f"Models or samples that failed while rendering: {len(manifest.failures):,}. manifest.json lists them."
+        )
     notes += [
         "Heads and morphs were found automatically where no person had marked them: a few characters may close an eye "
         "oddly or be framed a little high or low.",
