@@ -318,6 +318,19 @@ def test_other_vertex_numbers():
     assert load(with_vertices(edge_scale=-1)).edge_scale.tolist() == [1, 0, 1, 1]
 
 
+@pytest.mark.parametrize("deform", [pmx.BDEF1, pmx.BDEF2, pmx.BDEF4, pmx.SDEF, pmx.QDEF])
+def test_signalling_nan_everywhere(deform):
+    file = small_pmx(8)
+    fields = ("position", "normal", "uv", "bone_weight", "sdef_c", "sdef_r0", "sdef_r1", "edge_scale")
+    for field in fields:
+        bits = file.vertices[field].view(np.uint32)
+        bits[1] = 0x7FA00001
+        assert np.isnan(file.vertices[field][1]).all()
+    file.vertices["deform"][1] = deform
+    file.vertices["bone_index"][1] = (0, 1, 2, 0)
+    assert "position_invalid" in codes(load(file))
+
+
 def test_additional_uv_is_kept():
     file = small_pmx(header=pmx.PmxHeader(additional_uv_count=1))
     file.vertices["additional_uv"][:, 0] = [(1, 2, 3, 4), (np.nan, 0, 0, 0), (0, 0, 0, 0), (0, 0, 0, 0)]

@@ -51,7 +51,9 @@ def _weights(vertices: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     one = deform == pmx.BDEF1
     two = (deform == pmx.BDEF2) | (deform == pmx.SDEF)
     weight[:, 0] = np.where(one, np.float32(1), weight[:, 0])
-    weight[:, 1] = np.where(two, 1 - weight[:, 0], np.where(one, np.float32(0), weight[:, 1]))
+    with np.errstate(invalid="ignore"):  # signalling NaN, which `assemble` repairs
+        second = 1 - weight[:, 0]
+    weight[:, 1] = np.where(two, second, np.where(one, np.float32(0), weight[:, 1]))
     return index, weight
 
 

@@ -134,8 +134,8 @@ def repair_faces(
 
 def repair_normals(normal: np.ndarray, position: np.ndarray, face: np.ndarray, diagnostics: Diagnostics) -> np.ndarray:
     """Return unit normals f32 [V, 3]: zero ones and NaN from the faces around (by area), other lengths normalised."""
-    length = np.sqrt(np.einsum("ij,ij->i", normal, normal, dtype=np.float64))
     with np.errstate(invalid="ignore"):
+        length = np.sqrt(np.einsum("ij,ij->i", normal, normal, dtype=np.float64))
         good = (length > 1e-6) & (length < POSITION_LIMIT)
         off = good & (np.abs(length - 1.0) > UNIT_TOLERANCE)
     if good.all() and not off.any():

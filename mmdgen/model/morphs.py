@@ -172,7 +172,9 @@ def make_morph(
     else:
         numbers = offset
     with np.errstate(invalid="ignore"):
-        good = np.abs(numbers) <= POSITION_LIMIT  # false for NaN; products of larger numbers overflow f32
+        # False for NaN. Products of lengths beyond the limit overflow f32; material changes are clamped when used, and
+        # authors write large numbers there on purpose.
+        good = np.isfinite(numbers) if kind is MorphKind.MATERIAL else np.abs(numbers) <= POSITION_LIMIT
     if not good.all():
         kept = np.all(good.reshape(len(good), -1), axis=1)
         diagnostics.add(

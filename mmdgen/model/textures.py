@@ -7,6 +7,7 @@ Pillow are used directly, so no other format can be reached, and nothing is allo
 from __future__ import annotations
 
 import io
+import logging
 import struct
 import threading
 import warnings
@@ -221,7 +222,11 @@ def _webp(data: bytes) -> np.ndarray:
 
 
 def _tiff(data: bytes) -> np.ndarray:
-    # Pillow warns about odd tags. Filters for warnings belong to the whole process, hence one TIFF at a time.
+    # Pillow logs what it cannot decode, which Python prints unless a handler is there; our error says it already.
+    logger = logging.getLogger(TiffImagePlugin.__name__)
+    if not logger.handlers:
+        logger.addHandler(logging.NullHandler())
+    # It warns about odd tags. Filters for warnings belong to the whole process, hence one TIFF at a time.
     with _tiff_lock, warnings.catch_warnings():
         warnings.simplefilter("ignore")
         return _pillow(TiffImagePlugin.TiffImageFile, data)
