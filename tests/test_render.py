@@ -454,15 +454,16 @@ def test_atlas_tiles_match_single_pictures():
 
 
 @pytest.mark.corpus
-def test_shared_models_agree_with_the_oracle(renderer, corpus_models: list[Path]):
+def test_shared_models_agree_with_the_oracle(renderer, corpus: Path):
     """Vertex positions read back from the GPU, on every usable model, within 1e-4 MU."""
     from mmdgen.annotate.auto import annotate
     from mmdgen.errors import AnnotationError
     from mmdgen.model.load import load_model
     from mmdgen.pose.binding import PoseBinding
 
+    paths = sorted(path for path in corpus.rglob("*") if path.suffix.lower() in (".pmx", ".pmd"))
     checked = 0
-    for path in corpus_models:
+    for path in paths:
         model = load_model(path)
         try:
             found = annotate(model)
@@ -477,4 +478,4 @@ def test_shared_models_agree_with_the_oracle(renderer, corpus_models: list[Path]
                 error = np.abs(scene.posed_vertices(pose) - expected).max()
                 assert error < 1e-4, f"{path}: {error}"
         checked += 1
-    assert checked >= len(corpus_models) / 2
+    assert checked > len(paths) / 2

@@ -76,9 +76,21 @@ _LIMIT = math.radians(HEAD_ROTATION_LIMIT_DEG)
 THA1 = PoseVocabulary(
     "tha1",
     (
-        PoseParameter("head_x", -1, 1, 0, "+1: the head looks up by 15 deg", "rotation", "head", 0, _LIMIT),
-        PoseParameter("head_y", -1, 1, 0, "+1: the face turns to image left by 15 deg", "rotation", "head", 1, _LIMIT),
-        PoseParameter("neck_z", -1, 1, 0, "+1: the head leans to image left by 15 deg", "rotation", "neck", 2, _LIMIT),
+        PoseParameter("head_x", -1, 1, 0, "+1: the head looks up by 15 degrees", "rotation", "head", 0, _LIMIT),
+        PoseParameter(
+            "head_y", -1, 1, 0, "+1: the face turns to image left by 15 degrees", "rotation", "head", 1, _LIMIT
+        ),
+        PoseParameter(
+            "neck_z",
+            -1,
+            1,
+            0,
+            "+1: the top of the head leans to image left by 15 degrees",
+            "rotation",
+            "neck",
+            2,
+            _LIMIT,
+        ),
         PoseParameter("left_eye", 0, 1, 0, "1: the character's left eye (image right) is closed", "morph"),
         PoseParameter("right_eye", 0, 1, 0, "1: the character's right eye (image left) is closed", "morph"),
         PoseParameter("mouth", 0, 1, 1, "1: the mouth is open", "morph"),
