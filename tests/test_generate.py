@@ -429,6 +429,7 @@ class TestScan:
             "._e.pmx",
             ".git/f.pmx",
             "__MACOSX/g.pmx",
+            "sub/i.tmp-12/j.pmx",
             "h.txt",
         ):
             fake.write_model(tmp_path / name, name)

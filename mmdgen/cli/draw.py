@@ -91,7 +91,7 @@ def command(
 ) -> None:
     """Draw the model in file MODEL in one pose, framed and lit as in a dataset, as a PNG file.
 
-    The pose's names (tha1): head_x (+1 looks up), head_y (+1 turns to image left), neck_z (+1 leans to image left), from
+    The names (tha1): head_x (+1 looks up), head_y (+1 turns to image left), neck_z (+1 leans to image left), from
     -1 to 1; left_eye and right_eye (1 is closed; left is the character's), mouth (1 is open, as at rest), from 0 to 1.
 
     \b
@@ -108,7 +108,7 @@ def command(
         color = None if background is None else parse_color(background)
     except ValueError:
         raise click.BadParameter(
-            f"a colour is written as #rrggbb, found {background!r}", param_hint="--background"
+            f"a colour is written as #rrggbb, found {background}", param_hint="--background"
         ) from None
     loaded = load_model(model)
     annotation = resolve(loaded, annotations or default_annotations())

@@ -226,6 +226,8 @@ def _text(item: Any) -> str:
         return "yes" if item else "no"
     if isinstance(item, list):
         return "[" + ", ".join(_text(inner) for inner in item) + "]"
+    if isinstance(item, list):
+        return "[" + ", ".join(_text(inner) for inner in item) + "]"
     if isinstance(item, float):
         return f"{item:.4g}"
     return printable(str(item))

@@ -16,6 +16,7 @@ from mmdgen.cli.progress import ProgressView, interruptible
 from mmdgen.cli.progress import option as progress_option
 from mmdgen.errors import MmdgenError
 from mmdgen.generate.catalogue import Catalogue, scan
+from mmdgen.generate.characters import foreseen, make_characters
 from mmdgen.generate.engine import default_workers
 from mmdgen.generate.options import RenderOptions
 from mmdgen.generate.plan import ESTIMATED_RATE, Plan, read_plan
@@ -146,7 +147,7 @@ def command(
       mmdgen render --models models --poses 2000 --splits splits.toml --ambient 0.5:1.2 --seed 7
       mmdgen render --models models --poses 500000 --dry-run
     """
-    counts = dict(zip(SPLITS, (poses, validation_poses, test_poses), strict=True))
+    counts: dict[str, int] = dict(zip(SPLITS, (poses, validation_poses, test_poses), strict=True))
     if not any(counts.values()):
         raise click.UsageError("say how many samples: --poses N (or --validation-poses, --test-poses)")
     if models is not None and characters is not None:
@@ -170,11 +171,21 @@ def command(
     view = ProgressView(progress)
     try:
         with interruptible(), view:
-            source = models if models is not None else _characters(characters or 0, view)
+            source, paths = models, None
+            if source is None:
+                source = characters_folder()
+                if not dry_run:
+                    paths = make_characters(
+                        source, characters or 0, workers=workers or default_workers(), on_progress=view.prepare
+                    )
             folder = annotations or default_annotations()
 
             def look() -> Catalogue:
-                return scan(source, folder, workers=min(2, workers or 2), limit=limit, on_progress=view.scan)
+                if dry_run and characters:
+                    return foreseen(min(characters, limit or characters))
+                return scan(
+                    source, folder, workers=min(2, workers or 2), limit=limit, paths=paths, on_progress=view.scan
+                )
 
             plan = plan_for(out, options, look, keep=not dry_run)
             for warning in plan.warnings:
@@ -197,14 +208,10 @@ def command(
     _show_summary(summary, as_json)
 
 
-def _characters(count: int, view: ProgressView) -> Path:
-    """Make the procedural characters, where they are not there yet; return their folder."""
-    from mmdgen.samples.library import write_characters
-
+def characters_folder() -> Path:
+    """Return where procedural characters are kept: in the user's cache, by version."""
     cache = os.environ.get("XDG_CACHE_HOME") or str(Path.home() / ".cache")
-    folder = Path(cache) / "mmdgen" / "samples" / mmdgen.__version__ / str(count)
-    write_characters(folder, count)
-    return folder
+    return Path(cache) / "mmdgen" / "samples" / mmdgen.__version__
 
 
 def _begun(out: Path) -> bool:
@@ -230,7 +237,7 @@ def _show_plan(plan: Plan, out: Path, workers: int | None, as_json: bool) -> Non
     value = {
         **summary,
         "out": str(out),
-        "usable_models": len(plan.models),
+        "models": len(plan.models),
         "rejected": reasons,
         "estimated_seconds": round(seconds),
         "assumed_images_per_second_and_worker": ESTIMATED_RATE,
@@ -275,7 +282,9 @@ def _show_summary(summary: Summary, as_json: bool) -> None:
 
 
 def _reasons(reasons: dict[str, int]) -> str:
-    return f"{sum(reasons.values())} models: " + ", ".join(f"{code} {count}" for code, count in reasons.items())
+    total = sum(reasons.values())
+    listed = ", ".join(f"{code} {count}" for code, count in reasons.items())
+    return f"{total} model{'s' if total > 1 else ''}: {listed}"
 
 
 def _bytes(count: float) -> str:

@@ -16,6 +16,7 @@ from typing import Any
 
 from mmdgen import rng
 from mmdgen.errors import ConfigError, MmdgenError
+from mmdgen.fsio import TEMPORARY_MARK
 from mmdgen.generate.pool import Death, Pool
 from mmdgen.generate.provenance import provenance_row, terms_beside
 from mmdgen.generate.splits import source_folder
@@ -116,7 +117,7 @@ def find_models(root: Path) -> list[str]:
             folders.clear()
             continue
         seen.add(key)
-        folders[:] = sorted(name for name in folders if not name.startswith(".") and name not in SKIPPED_FOLDERS)
+        folders[:] = sorted(name for name in folders if not _is_skipped(name))
         relative = Path(folder).relative_to(root)
         found += [
             (relative / name).as_posix()
@@ -124,6 +125,10 @@ def find_models(root: Path) -> list[str]:
             if name.lower().endswith(MODEL_SUFFIXES) and not name.startswith(".")
         ]
     return sorted(found)
+
+
+def _is_skipped(folder: str) -> bool:
+    return folder.startswith(".") or folder in SKIPPED_FOLDERS or TEMPORARY_MARK in folder
 
 
 def texture_fingerprint(textures: Sequence[Any]) -> str:
@@ -226,10 +231,11 @@ def scan(
     *,
     workers: int = 2,
     limit: int | None = None,
+    paths: Sequence[str] | None = None,
     examiner: str = DEFAULT_EXAMINER,
     on_progress: Callable[[int, int, UsableModel | Rejection], None] | None = None,
 ) -> Catalogue:
-    """Examine every model below `root`, in `workers` processes; the result does not depend on how many.
+    """Examine every model below `root` (or the relative `paths`); the result does not depend on how many `workers`.
 
     `annotations` is the folder of stored annotations. With `limit` only so many usable models are looked for, in an
     order that mixes the folders. `on_progress(done, total, result)` is called after each model. Of files with equal
@@ -237,7 +243,7 @@ def scan(
     """
     if limit is not None and limit < 1:
         raise ConfigError(f"the limit must be at least 1 model, found {limit}")
-    paths = find_models(root)
+    paths = find_models(root) if paths is None else list(paths)
     if limit is not None:
         paths.sort(key=lambda path: (rng.fraction(0, "limit", path), path))
     results: dict[str, UsableModel | Rejection] = {}

@@ -142,7 +142,7 @@ def _pack(counts: list[tuple[int, int]], size: int) -> list[list[tuple[int, int,
         edges = [count * cut // cuts for cut in range(cuts + 1)]
         pieces += [(model, low, high - low) for low, high in pairwise(edges)]
         largest = max(largest, -(-count // cuts))
-    together = max(1, size // largest) if all(first == 0 for _, first, _ in pieces) else 1
+    together = max(1, (size + largest // 2) // largest) if all(first == 0 for _, first, _ in pieces) else 1
     shards = -(-len(pieces) // together)
     edges = [len(pieces) * shard // shards for shard in range(shards + 1)]
     return [pieces[low:high] for low, high in pairwise(edges)]
