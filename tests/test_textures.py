@@ -658,9 +658,11 @@ def test_links_do_not_lead_out(folder, tmp_path):
     (folder / "out.png").symlink_to(tmp_path / "secret.png")
     (folder / "away").symlink_to(tmp_path)
     (folder / "loop").symlink_to(folder)
+    (folder / "self.png").symlink_to(folder / "self.png")
     (folder / "in.png").symlink_to(folder / "only.jpg")
     assert resolve(folder, "out.png") is None
     assert resolve(folder, "away/secret.png") is None
+    assert resolve(folder, "self.png") is None
     assert resolve(folder, "secret.png") is None
     assert resolve(folder, "in.png") == folder / "in.png"
     linked = tmp_path / "link-to-model"

@@ -40,7 +40,7 @@ class _Listing:
         self.has_model = False
         self.folders: list[str] = []  # real ones, no links: a walk must end
         with os.scandir(folder) as entries:
-            rows = sorted((entry.name, entry.is_dir(), entry.is_symlink()) for entry in entries)
+            rows = sorted((entry.name, _is_folder(entry), entry.is_symlink()) for entry in entries)
         for name, is_folder, is_link in rows:
             self.by_name[name] = is_folder
             self.has_model |= not is_folder and name.lower().endswith(MODEL_ENDINGS)
@@ -173,6 +173,13 @@ def _file_in(place: str, base: str, root: str, *, exact: bool) -> Path | None:
         if os.path.isfile(path) and _inside(path, root):
             return Path(path)
     return None
+
+
+def _is_folder(entry: os.DirEntry[str]) -> bool:
+    try:
+        return entry.is_dir()
+    except OSError:  # a link to itself
+        return False
 
 
 @lru_cache(maxsize=256)
