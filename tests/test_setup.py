@@ -83,6 +83,19 @@ def test_doctor_asks_for_the_versions_that_the_project_declares() -> None:
         assert str(declared[canonicalize_name(name)].specifier) == f">={least}"
 
 
+def test_an_installed_package_has_every_file_that_it_reads() -> None:
+    patterns = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["tool"]["setuptools"]["package-data"][
+        "mmdgen"
+    ]
+    packed = {path for pattern in patterns for path in (ROOT / "mmdgen").glob(pattern)}
+    there = {
+        path for path in (ROOT / "mmdgen").rglob("*") if path.is_file() and path.suffix not in (".py", ".pyc", ".md")
+    }
+    assert there == packed
+    folders = {path.parent for path in (ROOT / "mmdgen").rglob("*.py")}
+    assert [folder for folder in folders if not (folder / "__init__.py").exists()] == []  # setuptools would skip it
+
+
 def test_no_file_names_a_package_index() -> None:
     listed = subprocess.run(["git", "ls-files", "-z"], cwd=ROOT, capture_output=True, check=False)
     if listed.returncode:
@@ -383,12 +396,14 @@ def test_a_missing_certificate_bundle_is_replaced(monkeypatch: pytest.MonkeyPatc
 # --- packages of the system -------------------------------------------------------------------------------------------
 
 FAKE_APT = """#!/bin/sh
+unset archives
 echo "apt-get $*" >>"$FAKE/calls"
 for word; do case $word in update) echo fresh >"$FAKE/lists"; exit 1;; esac; done
 [ "$(cat "$FAKE/lists")" = fresh ] || { echo "E: Unable to locate package" >&2; exit 100; }
 for word; do case $word in Dir::Cache=*) archives=${word#Dir::Cache=}/archives;; esac; done
 for word; do case $word in download) archives=.;; esac; done
-[ -e "$FAKE/nothing" ] || for name in libegl1_1 libc6_2; do echo "$name" >"$archives/${name}_amd64.deb"; done
+[ -n "$archives" ] && [ ! -e "$FAKE/nothing" ] || exit 0
+for name in libegl1_1 libc6_2; do echo "$name" >"$archives/${name}_amd64.deb"; done
 """
 FAKE_DPKG = """#!/bin/sh
 echo "dpkg-deb $*" >>"$FAKE/calls"
@@ -412,7 +427,11 @@ def fake(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 @pytest.mark.parametrize("closure", [True, False])
-def test_packages_are_unpacked_without_root(fake: Path, tmp_path: Path, closure: bool) -> None:
+@pytest.mark.parametrize("lists", [True, False])
+def test_packages_are_unpacked_without_root(
+    fake: Path, tmp_path: Path, closure: bool, lists: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(debian, "_lists_are_there", lambda: lists)
     log: list[str] = []
     target = tmp_path / "state" / "gl"
     debian.unpack(["libegl1"], target, log.append, closure=closure)
@@ -436,7 +455,11 @@ def test_a_failed_unpacking_leaves_what_was_there(fake: Path, tmp_path: Path) ->
     assert {path.name for path in tmp_path.iterdir()} == {"fake", "gl"}
 
 
-def test_installing_updates_old_lists_and_says_what_apt_said(fake: Path) -> None:
+@pytest.mark.parametrize("lists", [True, False])
+def test_installing_updates_old_lists_and_says_what_apt_said(
+    fake: Path, lists: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(debian, "_lists_are_there", lambda: lists)
     debian.install(["libegl1"], lambda text: None)
     calls = (fake / "calls").read_text("utf-8").splitlines()
     assert "--no-install-recommends libegl1" in calls[-1]
