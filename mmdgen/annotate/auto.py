@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import numpy as np
 
-from mmdgen.annotate.bones import find_bones, head_share
+from mmdgen.annotate.bones import find_bones, vertex_share
 from mmdgen.annotate.eyes import EyeFinding, find_eyes, given_eyes
 from mmdgen.annotate.head import find_chin
+from mmdgen.annotate.mesh import HeadMesh, head_mesh
 from mmdgen.annotate.motion import displacement
 from mmdgen.annotate.mouth import MouthFinding, find_mouth, given_mouth
 from mmdgen.annotate.records import Annotation, EyeMorphs, HeadBounds
@@ -26,7 +27,7 @@ def annotate(model: Model, *, bounds: HeadBounds | None = None, eyes: EyeMorphs 
     bones = find_bones(model)
     if bounds is not None and eyes is not None:
         return Annotation(bones.neck, bones.head, bounds, eyes, bones.notes)
-    share = head_share(model, bones.head)
+    share = vertex_share(model, bones.share)
     if eyes is None:
         lids = find_eyes(model, bones, share)
         mouth = find_mouth(model, lids, share)
@@ -40,8 +41,9 @@ def annotate(model: Model, *, bounds: HeadBounds | None = None, eyes: EyeMorphs 
         lids = given_eyes(model, bones, eyes.slots)
         mouth = given_mouth(model, lids, share, eyes.mouth_open)
     if bounds is None:
-        chin = find_chin(model, share, lids, mouth, _skin(model, lids, mouth))
-        top = find_top(model, share, lids, chin)
+        mesh = head_mesh(model, share)
+        chin = find_chin(model, mesh, lids, mouth, _skin(model, mesh, lids, mouth))
+        top = find_top(model, mesh, lids, chin)
         bounds = HeadBounds(
             chin.y,
             top.y,
@@ -52,15 +54,12 @@ def annotate(model: Model, *, bounds: HeadBounds | None = None, eyes: EyeMorphs 
     return Annotation(bones.neck, bones.head, bounds, eyes, bones.notes)
 
 
-def _skin(model: Model, eyes: EyeFinding, mouth: MouthFinding) -> frozenset[int]:
+def _skin(model: Model, mesh: HeadMesh, eyes: EyeFinding, mouth: MouthFinding) -> frozenset[int]:
     """The materials that lips and lids belong to: what mouth and eyes both move, or else what the mouth moves."""
-    first = np.cumsum([0] + [m.face_count for m in model.materials])
     touched = []
     eye_terms = eyes.slots["normal_both"] or eyes.slots["smile_both"]
     for terms in (mouth.terms, eye_terms):
-        moved = displacement(model, terms, eyes.center_x)
-        flag = np.zeros(len(model.position), bool)
-        flag[moved.index] = True
-        faces = np.flatnonzero(flag[model.face].any(axis=1))
-        touched.append(frozenset((np.searchsorted(first, faces, side="right") - 1).tolist()))
+        moved = np.zeros(len(model.position), bool)
+        moved[displacement(model, terms, eyes.center_x).index] = True
+        touched.append(frozenset(mesh.material[moved[model.face[mesh.face]].any(axis=1)].tolist()))
     return (touched[0] & touched[1]) or touched[0]

@@ -16,15 +16,19 @@ from mmdgen.pose.bones import BoneMotion, evaluate_groups, rigid_groups
 FEWEST_HEAD_VERTICES = 40
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False)
 class HeadBones:
-    """Bone indices. `left_eye` and `right_eye` are by position (left is x > the head's), -1 where there is none."""
+    """Bone indices. `left_eye` and `right_eye` are by position (left is x > the head's), -1 where there is none.
+
+    `share` f32 [B] is the part of the head's rotation that each bone takes over.
+    """
 
     neck: int
     head: int
     left_eye: int
     right_eye: int
     notes: tuple[str, ...]
+    share: np.ndarray
 
 
 def find_bones(model: Model) -> HeadBones:
@@ -41,23 +45,22 @@ def find_bones(model: Model) -> HeadBones:
     skeleton = model.skeleton
     keys = [names.key(name) for name in skeleton.name]
     keys_en = [names.key(name) for name in skeleton.name_en]
-    head = _head(model, keys, keys_en)
+    head, share = _head(model, keys, keys_en)
     neck, notes = _neck(skeleton, head, keys, keys_en)
-    left, right = _eyes(skeleton, head, keys, keys_en)
-    return HeadBones(neck, head, left, right, tuple(notes))
+    left, right = _eyes(skeleton, head, share, keys, keys_en)
+    return HeadBones(neck, head, left, right, tuple(notes), share)
 
 
-def head_share(model: Model, head: int) -> np.ndarray:
-    """Return f32 [V] in [0, 1]: how much each vertex turns when bone `head` turns.
-
-    Followers by append (頭D and what hangs on it) count as what they follow, by their ratio.
-    """
-    share = bone_share(model.skeleton, head)
-    return (model.bone_weight * share[model.bone_index]).sum(axis=1).astype(np.float32)
+def vertex_share(model: Model, share: np.ndarray) -> np.ndarray:
+    """Return f32 [V] in [0, 1]: how much each vertex turns with the head, from `HeadBones.share`."""
+    return np.einsum("vk,vk->v", model.bone_weight, share[model.bone_index])
 
 
 def bone_share(skeleton: Skeleton, head: int) -> np.ndarray:
-    """Return f32 [B] in [0, 1]: the part of the rotation of `head` that each bone takes over."""
+    """Return f32 [B] in [0, 1]: the part of the rotation of bone `head` that each bone takes over.
+
+    Followers by append (頭D and what hangs on it) count as what they follow, by their ratio.
+    """
     angle = 0.2
     groups = rigid_groups(skeleton, frozenset((head,)))
     motion = BoneMotion(1, {head: quaternion_about_axis(1, np.array([angle]))}, {})
@@ -72,23 +75,20 @@ def _named(keys: list[str], keys_en: list[str], spellings: frozenset[str]) -> li
     return own or [i for i, key in enumerate(keys_en) if key in spellings]
 
 
-def _head(model: Model, keys: list[str], keys_en: list[str]) -> int:
+def _head(model: Model, keys: list[str], keys_en: list[str]) -> tuple[int, np.ndarray]:
     candidates = _named(keys, keys_en, names.HEAD_BONE)
     if not candidates:
         raise AnnotationError("no_head_bone", f"{model.path}: none of its {len(keys)} bones is called 頭 or head")
-    moved = {i: int(np.count_nonzero(head_share(model, i) > 0.5)) for i in candidates}
-    exact = [i for i in candidates if model.skeleton.name[i] == "頭"]
-    # 頭 itself is what motions turn; another spelling wins only where 頭 moves next to nothing.
+    shares = {i: bone_share(model.skeleton, i) for i in candidates}
+    moved = {i: int(np.count_nonzero(vertex_share(model, shares[i]) > 0.5)) for i in candidates}
     best = max(candidates, key=lambda i: (moved[i], -i))
-    for i in exact:
-        if moved[i] >= 0.5 * moved[best]:
-            best = i
-            break
+    # 頭 itself is what motions turn; another spelling wins only where 頭 moves next to nothing.
+    best = next((i for i in candidates if model.skeleton.name[i] == "頭" and moved[i] >= 0.5 * moved[best]), best)
     if moved[best] < FEWEST_HEAD_VERTICES:
         raise AnnotationError(
             "not_a_character", f"{model.path}: bone {model.skeleton.name[best]} moves only {moved[best]} vertices"
         )
-    return best
+    return best, shares[best]
 
 
 def _ancestors(skeleton: Skeleton, bone: int) -> list[int]:
@@ -122,13 +122,13 @@ def _neck(skeleton: Skeleton, head: int, keys: list[str], keys_en: list[str]) ->
     return head, ["no bone is called a neck: the head bone stands in"]
 
 
-def _eyes(skeleton: Skeleton, head: int, keys: list[str], keys_en: list[str]) -> tuple[int, int]:
+def _eyes(skeleton: Skeleton, head: int, share: np.ndarray, keys: list[str], keys_en: list[str]) -> tuple[int, int]:
     """The eye bones by side of the head's x, whatever their names say; (-1, -1) unless there is one on each side."""
     x = float(skeleton.rest[head, 0])
     found = {}
     pairs = ((names.LEFT_EYE_BONE, "first"), (names.RIGHT_EYE_BONE, "second"))
     for spellings, slot in pairs:
-        bones = [b for b in _named(keys, keys_en, spellings) if bone_share(skeleton, head)[b] > 0.5]
+        bones = [b for b in _named(keys, keys_en, spellings) if share[b] > 0.5]
         if bones:
             found[slot] = bones[0]
     if len(found) < 2:

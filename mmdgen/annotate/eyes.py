@@ -65,25 +65,28 @@ def find_eyes(model: Model, bones: HeadBones, share: np.ndarray) -> EyeFinding:
     only the other one can be closed.
     """
     center = _first_center(model, bones)
-    candidates = _candidates(model, share, center)
-    named = [c for c in candidates if c.kind in ("blink", "smile", "wink")]
-    center = _center(model, named or candidates, center)
+    named = candidates = _candidates(model, share, center, named=True)
     reasons: list[str] = []
     reference = _reference(model, named, center)
     if reference is None:
-        reference = _by_geometry(model, bones, [c for c in candidates if c.kind is None], center)
+        candidates = _candidates(model, share, center, named=False)
+        reference = _by_geometry(model, bones, candidates, center)
         if reference is not None:
             reasons.append(f"no eye morph has a known name: {reference.label} closes the eyes")
     if reference is None:
         raise AnnotationError("no_eye_morph", f"{model.path}: none of its {len(model.morphs)} morphs closes an eye")
-    boxes = _boxes(model, reference, candidates, center)
+    center = _center(model, named or [reference], center)
+    boxes = _boxes(model, reference, center)
     for candidate in candidates:
         _measure(model, candidate, boxes, center)
-    pool = named if reference in named else [reference]
-    _shapes(model, pool, boxes, center)
+    if named:
+        pool = named
+        _shapes(model, pool, boxes, center)
+    else:
+        pool = _alike(model, reference, candidates, boxes, center)
     slots, confidence, more = _fill(pool, boxes)
     reasons += more
-    if reference not in named:
+    if not named:
         confidence *= 0.7
     for side in SIDES:
         if not (slots[f"normal_{side}"] or slots[f"smile_{side}"]):
@@ -117,7 +120,8 @@ def _first_center(model: Model, bones: HeadBones) -> float:
     return float(rest[bones.head, 0])
 
 
-def _candidates(model: Model, share: np.ndarray, center: float) -> list[Candidate]:
+def _candidates(model: Model, share: np.ndarray, center: float, *, named: bool) -> list[Candidate]:
+    """The morphs that move the head's vertices and are called an eye-closing one, or (not `named`) whatever may be one."""
     found = []
     for number, morph in enumerate(model.morphs):
         if morph.kind not in MOVING or len(morph.index) == 0:
@@ -126,7 +130,7 @@ def _candidates(model: Model, share: np.ndarray, center: float) -> list[Candidat
         kind = names.eye_class(parsed)
         if kind is None and morph.name_en:
             kind = names.eye_class(names.parse(morph.name_en))
-        if kind == "other" or (kind is None and morph.panel != EYE_PANEL):
+        if kind == "other" or (kind is not None) != named or (kind is None and morph.panel != EYE_PANEL):
             continue
         if kind == "smile" and morph.panel == 3:
             continue  # 笑い in the mouth panel smiles with the mouth
@@ -159,7 +163,7 @@ def _center(model: Model, candidates: list[Candidate], first: float) -> float:
     """The face's middle: between the two eyes that the both-eyed morphs move, which needs no names and no bones."""
     middles = []
     for candidate in candidates:
-        if candidate.kind in ("blink", "smile"):
+        if candidate.kind in ("blink", "smile", None):
             halves = _halves(model, candidate.moved, first)
             if halves is not None:
                 middles.append(halves[0])
@@ -204,7 +208,21 @@ def _by_geometry(model: Model, bones: HeadBones, candidates: list[Candidate], ce
     return best
 
 
-def _boxes(model: Model, reference: Candidate, candidates: list[Candidate], center: float) -> dict[str, EyeBox]:
+def _alike(model: Model, reference: Candidate, candidates: list[Candidate], boxes, center: float) -> list[Candidate]:
+    """The reference and the nameless morphs that are one half of it: the one-eyed winks that belong to it."""
+    pool = [reference]
+    reference.shape, reference.certainty = "normal", 0.9
+    for candidate in candidates:
+        if (
+            candidate.side in SIDES
+            and similarity(model, candidate.moved, reference.moved, candidate.side, center) > 0.9
+        ):
+            candidate.shape, candidate.certainty = "normal", 0.9
+            pool.append(candidate)
+    return pool
+
+
+def _boxes(model: Model, reference: Candidate, center: float) -> dict[str, EyeBox]:
     """Both eyes as the reference moves them; an eye that it does not move mirrors the other one."""
     found: dict[str, EyeBox] = {}
     for side in SIDES:
@@ -283,6 +301,10 @@ def _shape_of_one(model, candidate: Candidate, normal, smile, boxes: dict[str, E
     if len(like) == 1 and max(like.values()) > 0.97:
         candidate.shape, candidate.certainty = next(iter(like)), 0.95
         return
+    shape, certainty = _nearest(candidate, sides, normal, smile, boxes)
+    if shape:
+        candidate.shape, candidate.certainty = shape, certainty
+        return
     # Without a pair to compare with: how high the lids meet, how the line bends and how much the lower lid rises.
     motion = candidate.motion[sides[0]]
     opening = boxes[sides[0]].opening
@@ -301,6 +323,23 @@ def _shape_of_one(model, candidate: Candidate, normal, smile, boxes: dict[str, E
         evidence += -0.15 if candidate.name.number == 2 else 0.15
     candidate.shape = "smile" if evidence > 0 else "normal"
     candidate.certainty = min(0.9, 0.6 + abs(evidence))
+
+
+def _nearest(candidate: Candidate, sides, normal, smile, boxes: dict[str, EyeBox]) -> tuple[str, float]:
+    """The both-eyed morph whose lids move most alike, measured; ('', 0) unless one is clearly nearer."""
+    apart = []
+    for other in (normal, smile):
+        gaps = []
+        for side in sides:
+            own, its = candidate.motion[side], other.motion[side] if other is not None else None
+            if own is None or its is None:
+                return "", 0.0
+            gap = abs(own.down - its.down) + abs(own.line_y - its.line_y) + abs(own.bend - its.bend)
+            gaps.append(gap / boxes[side].opening)
+        apart.append(float(np.mean(gaps)))
+    if abs(apart[0] - apart[1]) < 0.12:
+        return "", 0.0
+    return ("normal", "smile")[apart[0] > apart[1]], 0.96 if min(apart) < 0.1 else 0.88
 
 
 def _preferred(candidates: list[Candidate]) -> Candidate | None:

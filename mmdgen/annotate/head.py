@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from mmdgen.annotate.eyes import EyeFinding
+from mmdgen.annotate.mesh import HeadMesh
 from mmdgen.annotate.mouth import MouthFinding
 from mmdgen.annotate.slices import front_depth, slice_mesh
 from mmdgen.errors import AnnotationError
@@ -19,7 +20,6 @@ OFFSETS = (0.005, -0.03, 0.03, -0.06, 0.06)  # cuts beside the middle, where two
 REACH = 0.12  # over this height ...
 BREAK = 0.28  # ... the surface falls back by this much at the chin: the neck lies 0.4 and more behind it
 STEEP = 2.5  # a surface that falls back this much faster than it sinks is the underside of the jaw
-VISIBLE = 0.01  # alpha below this is not drawn
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,16 +33,7 @@ class Chin:
     reason: str
 
 
-def head_triangles(model: Model, share: np.ndarray, least: float) -> tuple[np.ndarray, np.ndarray]:
-    """Return the visible faces whose corners all follow the head by at least `least`, i32 [n], and their materials i32 [n]."""
-    material = np.repeat(np.arange(len(model.materials), dtype=np.int32), [m.face_count for m in model.materials])
-    material = np.resize(material, len(model.face)) if len(material) != len(model.face) else material
-    alpha = np.array([m.diffuse[3] for m in model.materials], np.float32)
-    kept = np.flatnonzero((share[model.face] >= least).all(axis=1) & (alpha[material] > VISIBLE))
-    return kept.astype(np.int32), material[kept]
-
-
-def find_chin(model: Model, share: np.ndarray, eyes: EyeFinding, mouth: MouthFinding, skin: frozenset[int]) -> Chin:
+def find_chin(model: Model, mesh: HeadMesh, eyes: EyeFinding, mouth: MouthFinding, skin: frozenset[int]) -> Chin:
     """Return the chin tip of `model`: the lowest point of the face seen from the front, near the middle.
 
     The cut through the middle is followed down from the mouth along its foremost point until it falls back to the neck.
@@ -55,28 +46,19 @@ def find_chin(model: Model, share: np.ndarray, eyes: EyeFinding, mouth: MouthFin
     unit = eye_y - mouth.y
     if not unit > 0:
         raise AnnotationError("no_face_geometry", f"{model.path}: the mouth at {mouth.y:.2f} is not below the eyes")
-    faces, material = head_triangles(model, share, 0.3)
-    corners = model.position[model.face[faces]].astype(np.float64)
     heights = mouth.y - unit * STEP * np.arange(int(BELOW / STEP))
-    near = (corners[:, :, 1].min(axis=1) < mouth.y) & (corners[:, :, 1].max(axis=1) > heights[-1])
-    results = []
-    for chosen in (np.isin(material, list(skin)), np.ones(len(faces), bool)):
-        triangles = corners[near & chosen]
-        found = [_chin_of_cut(slice_mesh(triangles, eyes.center_x + o * unit), heights, unit) for o in OFFSETS]
-        found = [item for item in found if item is not None]
-        if len(found) >= 3:
-            y, z = np.median(np.array(found), axis=0)
-            results.append((float(y), float(z), float(np.ptp([item[0] for item in found]))))
-        else:
-            results.append(None)
-    by_skin, by_all = results
+    near = mesh.select(
+        (mesh.low[:, 1] < mouth.y)
+        & (mesh.high[:, 1] > heights[-1])
+        & (mesh.low[:, 0] < eyes.center_x + 0.1 * unit)
+        & (mesh.high[:, 0] > eyes.center_x - 0.1 * unit)
+    )
+    by_skin = _chin_of(near.corners[np.isin(near.material, list(skin))], eyes.center_x, heights, unit)
+    by_all = _chin_of(near.corners, eyes.center_x, heights, unit)
     if by_skin is None and by_all is None:
         raise AnnotationError("no_face_geometry", f"{model.path}: no chin below the mouth at y = {mouth.y:.2f}")
-    if by_skin is None or by_all is None:
-        y, z, spread = by_skin or by_all
-        return Chin(y, z, spread, 0.7, "the chin in some cuts only")
-    y, z, spread = by_skin
-    agree = abs(by_skin[0] - by_all[0]) < 0.04 * unit
+    y, z, spread = by_skin or by_all or (0.0, 0.0, 0.0)
+    agree = by_skin is not None and by_all is not None and abs(by_skin[0] - by_all[0]) < 0.04 * unit
     confidence = (0.97 if agree else 0.75) * (1.0 if spread < 0.12 * unit else 0.8)
     if not 0.12 < (mouth.y - y) / unit < 0.95:
         confidence *= 0.6
@@ -87,6 +69,16 @@ def find_chin(model: Model, share: np.ndarray, eyes: EyeFinding, mouth: MouthFin
         confidence,
         "the face's profile falls back to the neck" + ("" if agree else "; other parts lie before it"),
     )
+
+
+def _chin_of(triangles: np.ndarray, center_x: float, heights: np.ndarray, unit: float):
+    """The median (y, z) of the chin over the cuts and the spread of y; None where most cuts have none."""
+    found = [_chin_of_cut(slice_mesh(triangles, center_x + offset * unit)[0], heights, unit) for offset in OFFSETS]
+    kept = np.array([item for item in found if item is not None])
+    if len(kept) < 3:
+        return None
+    y, z = np.median(kept, axis=0)
+    return float(y), float(z), float(np.ptp(kept[:, 0]))
 
 
 def _chin_of_cut(segments: np.ndarray, heights: np.ndarray, unit: float) -> tuple[float, float] | None:

@@ -43,29 +43,14 @@ def find_mouth(model: Model, eyes: EyeFinding, share: np.ndarray) -> MouthFindin
     The best spelling of あ that really lowers the lip counts; without one, another open shape; without names, the mouth
     morph that opens farthest. Raises `AnnotationError` ``no_mouth_morph``.
     """
-    found: list[_Opening] = []
-    for number, morph in enumerate(model.morphs):
-        if morph.kind not in MOVING or len(morph.index) == 0:
-            continue
-        parsed = names.parse(morph.name)
-        rank = names.mouth_rank(parsed)
-        if rank is None and morph.name_en:
-            rank = names.mouth_rank(names.parse(morph.name_en))
-        if rank is None and morph.panel != MOUTH_PANEL:
-            continue
-        if rank is not None and morph.panel not in (0, MOUTH_PANEL, 4) and rank >= names.MOUTH_BY_LETTER:
-            continue
-        moved = displacement(model, [MorphTerm(number)], eyes.center_x)
-        place = _opening(model, moved, eyes, share)
-        if place is None:
-            continue
-        order = (
-            (9.0 if rank is None else float(rank)) + (0.4 if parsed.number else 0.0) + (0.2 if parsed.sided else 0.0)
-        )
-        found.append(_Opening(number, morph.name, order, place[0], place[1]))
     apart = eyes.boxes["left"].x - eyes.boxes["right"].x
-    largest = max((item.opening for item in found), default=0.0)
-    usable = [item for item in found if item.opening >= max(LEAST_OPENING * apart, 0.15 * largest)]
+    usable: list[_Opening] = []
+    for named in (True, False):
+        found = _openings(model, eyes, share, named)
+        largest = max((item.opening for item in found), default=0.0)
+        usable = [item for item in found if item.opening >= max(LEAST_OPENING * apart, 0.15 * largest)]
+        if usable:
+            break
     if not usable:
         raise AnnotationError("no_mouth_morph", f"{model.path}: none of its {len(model.morphs)} morphs opens the mouth")
     best = min(
@@ -78,6 +63,29 @@ def find_mouth(model: Model, eyes: EyeFinding, share: np.ndarray) -> MouthFindin
     else:
         confidence, reason = 0.6, f"mouth: {best.label} opens it farthest of what there is"
     return MouthFinding((MorphTerm(best.morph),), best.y, best.opening, confidence, (reason,))
+
+
+def _openings(model: Model, eyes: EyeFinding, share: np.ndarray, named: bool) -> list[_Opening]:
+    """What the morphs called an open mouth do, or (not `named`) the other ones of the mouth panel."""
+    found = []
+    for number, morph in enumerate(model.morphs):
+        if morph.kind not in MOVING or len(morph.index) == 0:
+            continue
+        parsed = names.parse(morph.name)
+        rank = names.mouth_rank(parsed)
+        if rank is None and morph.name_en:
+            rank = names.mouth_rank(names.parse(morph.name_en))
+        if (rank is not None) != named or (rank is None and morph.panel != MOUTH_PANEL):
+            continue
+        place = _opening(model, displacement(model, [MorphTerm(number)], eyes.center_x), eyes, share)
+        if place is None:
+            continue
+        order = 9.0 if rank is None else float(rank)
+        order += (
+            (0.4 if parsed.number else 0.0) + (0.2 if parsed.sided else 0.0) + (0.1 if parsed.base != "あ" else 0.0)
+        )
+        found.append(_Opening(number, morph.name, order, place[0], place[1]))
+    return found
 
 
 def given_mouth(model: Model, eyes: EyeFinding, share: np.ndarray, terms: tuple[MorphTerm, ...]) -> MouthFinding:

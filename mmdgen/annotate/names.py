@@ -12,7 +12,13 @@ import unicodedata
 from dataclasses import dataclass
 
 _DROPPED = re.compile(r"[\s_\-.,:;・･=+~〜'\"「」『』()（）\[\]【】<>{}/\\|!?。、]+")
-_SMALL_KANA = str.maketrans("ぁぃぅぇぉ", "あいうえお")
+# Katakana to hiragana, then the small vowels to large ones.
+_KANA = {code: code - 0x60 for code in range(ord("ァ"), ord("ヶ") + 1)}
+_KANA |= {
+    ord(small) + shift: ord(large)
+    for small, large in zip("ぁぃぅぇぉ", "あいうえお", strict=True)
+    for shift in (0, 0x60)
+}
 _SIDE_WORDS = re.compile(r"left|right")
 # A single l or r is a side only where the spelling sets it apart: _L, .R, (l), " R", eyeL, ウィンクR, まばたき_l.
 _SIDE_LETTER = re.compile(
@@ -26,9 +32,7 @@ def key(name: str) -> str:
     NFKC (half-width kana, full-width digits), case, katakana as hiragana, small vowels as large ones (ウィンク, ウインク),
     and no spaces, brackets or punctuation.
     """
-    folded = unicodedata.normalize("NFKC", name).casefold()
-    folded = "".join(chr(ord(c) - 0x60) if "ァ" <= c <= "ヶ" else c for c in folded)
-    return _DROPPED.sub("", folded.translate(_SMALL_KANA))
+    return _DROPPED.sub("", unicodedata.normalize("NFKC", name).casefold().translate(_KANA))
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,7 +80,7 @@ BOTH_EYES_BONE = _keys("両目 両眼 双目 双眼 eyes botheyes J_Adj_FaceEye 
 
 # Worn or standing things on a head: bones and materials with these in their key are not skull or flat hair.
 ACCESSORY = re.compile(
-    r"りぼん|ribon|ribbon|帽|hat(?!ch)|cap(?!e)|ぼうし|べれ|へるめ|helmet|耳|みみ(?!ず)|ねこみみ|nekomimi|kemono|"
+    r"りぼん|ribon|ribbon|帽|hat(?!ch)|cap(?!e)|ぼうし|べれ|へるめ|helmet|耳(?!前|後|元|もと|の|上|下|横)|みみ(?!ず)|ねこみみ|nekomimi|kemono|"
     r"\bear|ears|earl|earr|角|つの|horn|あほ毛|あほげ|ahoge|触角|触覚|呆毛|あんてな|antenna|"
     r"髪飾|发饰|髮飾|頭飾|头饰|飾り|かざり|acc(?!ept)|かちゅ|へあばんど|headband|hairband|かんざし|簪|冠|crown|"
     r"tiara|てぃあら|花|flower|へっどほん|へっどふぉん|へっどせっと|headphone|headset|眼鏡|めがね|眼镜|glass|さんぐら|ごーぐる|goggle|"
@@ -88,6 +92,14 @@ ACCESSORY = re.compile(
 def is_accessory(name: str) -> bool:
     """Whether a bone or material is by its name something worn or standing on the head (or hair that hangs free)."""
     return bool(name) and ACCESSORY.search(key(name)) is not None
+
+
+HAIR = re.compile(r"髪|髮|头发|頭髪|发(?!光|饰)|毛|かみ|hair|へあ|前発|ちょんまげ")
+
+
+def is_hair(name: str) -> bool:
+    """Whether a material is by its name hair and nothing worn in it."""
+    return bool(name) and HAIR.search(key(name)) is not None and not is_accessory(name)
 
 
 # -- morphs --------------------------------------------------------------------------------------------------------

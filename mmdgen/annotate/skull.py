@@ -8,13 +8,16 @@ import numpy as np
 
 from mmdgen.annotate import names
 from mmdgen.annotate.eyes import EyeFinding
-from mmdgen.annotate.head import Chin, head_triangles
+from mmdgen.annotate.head import Chin
+from mmdgen.annotate.mesh import HeadMesh
 from mmdgen.annotate.slices import front_depth, layer_heights, slice_mesh
 from mmdgen.model.records import Model
 
-# Proportions of anime heads, measured on 40 annotated ones, in units of the head height H (chin to top).
-EYE_HEIGHT = 0.40  # the upper lids' edge above the chin
-PRIOR_SPREAD = 0.075  # standard deviation of the top predicted from it
+# Proportions of 44 annotated heads: top - chin = A * (upper lids' edge - chin) + B * (distance between the eyes).
+EYE_FACTOR, APART_FACTOR = 1.95, 0.616
+APART_RANGE = (0.6, 1.3)  # of the height of the lids over the chin
+PRIOR_SPREAD = 0.055  # standard deviation of the top so predicted, in head heights (leaving one out)
+# Lengths below are in units of the predicted head height.
 # The dome: near its apex a skull with flat hair is y = top - a x^2 - b (z - z0)^2 with these a and b.
 BEND_X, BEND_Z = 1.2, 1.0
 WIDTH, COLUMNS = 0.24, 9
@@ -23,9 +26,13 @@ APEX = np.linspace(0.22, 0.70, 13)  # where z0 may be, behind the forehead
 AROUND = 0.28  # how far from the apex the dome counts
 TOLERANCE = 0.02
 LAYERS = 4
-LEAST_COVER = 0.35
-GOOD_COVER = 0.5
-FAR = 2.0  # standard deviations from what the face's proportions let expect
+LEAST_COVER, GOOD_COVER = 0.35, 0.5
+FAR = 2.2  # standard deviations from the prediction
+SUSPICIOUS = 0.3  # standard deviations above it: worth asking whether a hat was seen
+# What covers a skull but reaches no lower than this above the chin is a hat, a hood or a helmet: hair reaches lower.
+HAT_RIM = 0.42
+HAT_THICKNESS, HAT_SPREAD = 0.08, 0.06
+TALL_HAT = 1.17
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,115 +45,189 @@ class SkullTop:
     reason: str
 
 
+@dataclass(frozen=True, slots=True, eq=False)
+class _Grid:
+    """Heights of the surfaces over (x, z): `height` f64 [layers, columns, depths] and `owner`, the triangle, or -1."""
+
+    height: np.ndarray
+    owner: np.ndarray
+
+    def layers(self, count: int) -> _Grid:
+        return _Grid(self.height[:count], self.owner[:count])
+
+
 @dataclass(frozen=True, slots=True)
 class _Dome:
-    score: float
-    top: float
+    top: float  # MU
     apex: float
     cover: float
 
 
-def find_top(model: Model, share: np.ndarray, eyes: EyeFinding, chin: Chin) -> SkullTop:
+@dataclass(frozen=True, slots=True)
+class _Frame:
+    """Where the head is looked for: `size` is the predicted head height and `expected` the predicted top, in MU."""
+
+    chin_y: float
+    center_x: float
+    forehead: float
+    size: float
+    xs: np.ndarray
+    zs: np.ndarray
+
+    @property
+    def expected(self) -> float:
+        return self.chin_y + self.size
+
+    def far(self, dome: _Dome) -> bool:
+        return abs(dome.top - self.expected) > FAR * PRIOR_SPREAD * self.size
+
+
+def find_top(model: Model, mesh: HeadMesh, eyes: EyeFinding, chin: Chin) -> SkullTop:
     """Return the height of the skull's top.
 
     Cuts through the middle of the head give the height of the outermost surface over a grid of (x, z). A dome of a
     head's curvature is laid where most of it agrees (votes for top and apex), which tufts, ribbons, ears and a tail
-    behind cannot outvote; proportions of the face weigh the votes. Where only something much too high is found (a
-    hat), the layers below it vote as well, and at last the proportions alone decide.
+    behind cannot outvote; proportions of the face weigh the votes. Accessories by name and what covers the skull like
+    a hat are left out, and the layers below a surface that is much too high vote as well. Where nothing of the skull
+    is left to see, it is guessed from the hat and the proportions.
     """
     eye_y = (eyes.boxes["left"].y + eyes.boxes["right"].y) / 2
-    size = (eye_y - chin.y) / EYE_HEIGHT
-    faces, material = head_triangles(model, share, 0.5)
-    corners = model.position[model.face[faces]].astype(np.float64)
-    forehead = _forehead(corners, eyes.center_x, eye_y, size, chin)
-    high = corners[:, :, 1].max(axis=1) > eye_y + 0.15 * size
-    plain = ~_accessory_faces(model, faces, material)
-    best: tuple[_Dome, np.ndarray, str] | None = None
-    far_before = True
-    for chosen, what in ((high & plain, "the hair's dome"), (high, "the dome of hair and what is worn")):
-        layers, xs, zs = _heights(corners[chosen], eyes.center_x, forehead, size)
-        for count, suffix in ((1, ""), (LAYERS, " under something higher")):
-            dome = _vote(layers[:count], xs, zs, size, chin.y)
-            if dome.cover < LEAST_COVER:
-                continue
-            far = abs(dome.top - chin.y - size) > FAR * PRIOR_SPREAD * size
-            if best is None or (far_before and not far):
-                best, far_before = (dome, layers[:count], what + suffix), far
-            if not far and dome.cover > GOOD_COVER:
-                break
-        if best is not None and not far_before:
-            break
-    expected = chin.y + size
-    if best is None:
-        return SkullTop(expected, 0.0, 0.35, "from the proportions of the face: no dome of a skull was found")
-    dome, grid, reason = best
-    top = _refine(grid, xs, zs, dome, size)
-    off = abs(top - expected) / (PRIOR_SPREAD * size)
-    confidence = 0.95 * min(1.0, 0.45 + 0.75 * dome.cover) * (1.0 if off < 1.5 else max(0.4, 1.3 - 0.2 * off))
+    frame = _frame(mesh, eyes, chin, eye_y)
+    high = mesh.select((mesh.share > 0.5) & (mesh.high[:, 1] > eye_y + 0.15 * frame.size))
+    plain = ~_named_accessories(model, high)
+    grid = _heights(high.select(plain), frame)
+    outer = _vote(grid.layers(1), frame)
+    if outer.cover >= LEAST_COVER and outer.top > frame.expected + SUSPICIOUS * PRIOR_SPREAD * frame.size:
+        hats = _hats(model, mesh, frame)
+        bare_grid = _heights(high.select(plain & ~np.isin(high.material, list(hats))), frame) if hats else grid
+        bare = _vote(bare_grid.layers(1), frame) if hats else outer
+        if bare.cover < LEAST_COVER:
+            return _guessed(outer, frame)
+        if bare.cover > GOOD_COVER and abs(bare.top - frame.expected) < abs(outer.top - frame.expected):
+            grid, outer = bare_grid, bare
+    if outer.cover > GOOD_COVER and not frame.far(outer):
+        return _measured(grid.layers(1), outer, "the hair's dome", frame)
+    inner = _vote(grid, frame)
+    if inner.cover > GOOD_COVER and not frame.far(inner):
+        return _measured(grid, inner, "the hair's dome under something higher", frame)
+    if outer.cover >= LEAST_COVER:
+        return _measured(grid.layers(1), outer, "what there is of the hair's dome", frame)
+    worn_grid = _heights(high, frame)
+    worn = _vote(worn_grid.layers(1), frame)
+    if worn.cover >= LEAST_COVER:
+        return _guessed(worn, frame)
+    return SkullTop(frame.expected, 0.0, 0.35, "from the proportions of the face: no dome of a skull was found")
+
+
+def _frame(mesh: HeadMesh, eyes: EyeFinding, chin: Chin, eye_y: float) -> _Frame:
+    rise = eye_y - chin.y
+    apart = float(np.clip((eyes.boxes["left"].x - eyes.boxes["right"].x) / rise, *APART_RANGE))
+    size = rise * (EYE_FACTOR + APART_FACTOR * apart)
+    x = eyes.center_x + 0.004 * size
+    here = (mesh.low[:, 0] <= x) & (mesh.high[:, 0] >= x)
+    segments, _ = slice_mesh(mesh.corners[here], x)
+    depth = front_depth(segments, eye_y + size * np.linspace(-0.06, 0.06, 7))
+    depth = depth[np.isfinite(depth)]
+    forehead = float(np.median(depth)) if len(depth) else chin.z
+    xs = np.linspace(-WIDTH, WIDTH, COLUMNS) + 0.003
+    return _Frame(chin.y, eyes.center_x, forehead, size, xs, np.linspace(-0.05, 1.0, DEPTHS))
+
+
+def _named_accessories(model: Model, mesh: HeadMesh) -> np.ndarray:
+    """Which triangles belong, by the names of their material or main bone, to something worn or standing."""
+    material = np.array([names.is_accessory(m.name) or names.is_accessory(m.name_en) for m in model.materials], bool)
+    corner = model.face[mesh.face, 0]
+    bone = model.bone_index[corner, model.bone_weight[corner].argmax(axis=1)]
+    used = np.unique(bone)
+    worn = used[[names.is_accessory(model.skeleton.name[b]) for b in used.tolist()]]
+    return material[mesh.material] | np.isin(bone, worn)
+
+
+def _hats(model: Model, mesh: HeadMesh, frame: _Frame) -> frozenset[int]:
+    """Materials that cover the skull as a hat does: over its apex from front to back, but not down to the ears.
+
+    Materials with one texture and colour count as one, because hair is often split into several of them.
+    """
+    groups: dict[tuple, list[int]] = {}
+    for number in np.unique(mesh.material).tolist():
+        item = model.materials[number]
+        look = (item.texture, tuple(round(c, 2) for c in item.diffuse[:3]) if item.texture < 0 else ())
+        groups.setdefault(look, []).append(number)
+    found: list[int] = []
+    for numbers in groups.values():
+        called = [model.materials[n].name for n in numbers]
+        corners = mesh.corners[np.isin(mesh.material, numbers) & (mesh.share > 0.5)].reshape(-1, 3)
+        x = (corners[:, 0] - frame.center_x) / frame.size
+        y = (corners[:, 1] - frame.chin_y) / frame.size
+        z = (corners[:, 2] - frame.forehead) / frame.size
+        middle = (np.abs(x) < WIDTH) & (y > 0.8)
+        if np.count_nonzero(middle) < 12 or np.quantile(y, 0.1) < HAT_RIM or any(names.is_hair(n) for n in called):
+            continue
+        if z[middle].min() < 0.22 and z[middle].max() > 0.6 and x.max() > 0.28 and x.min() < -0.28:
+            found += numbers
+    return frozenset(found)
+
+
+def _heights(mesh: HeadMesh, frame: _Frame) -> _Grid:
+    height = np.full((LAYERS, COLUMNS, DEPTHS), -np.inf)
+    owner = np.full((LAYERS, COLUMNS, DEPTHS), -1, np.int64)
+    depths = frame.forehead + frame.zs * frame.size
+    for column, x in enumerate(frame.center_x + frame.xs * frame.size):
+        here = np.flatnonzero((mesh.low[:, 0] <= x) & (mesh.high[:, 0] >= x))
+        segments, source = slice_mesh(mesh.corners[here], x)
+        if len(segments):
+            height[:, column], found = layer_heights(segments, depths, LAYERS)
+            owner[:, column] = np.where(found >= 0, here[source][found], -1)
+    return _Grid(height, owner)
+
+
+def _vote(grid: _Grid, frame: _Frame) -> _Dome:
+    """The dome that most cells agree on. A cell votes once, with its best layer."""
+    height = (grid.height - frame.chin_y) / frame.size
+    tops = np.arange(0.75, 1.40, 0.005)
+    prior = 0.25 + np.exp(-0.5 * ((tops - 1.0) / (1.8 * PRIOR_SPREAD)) ** 2)
+    best, best_score = _Dome(frame.expected, 0.45, 0.0), 0.0
+    for apex in APEX:
+        dz = frame.zs - apex
+        region = np.abs(dz) < AROUND
+        lifted = height[:, :, region] + BEND_X * frame.xs[None, :, None] ** 2 + BEND_Z * dz[region][None, None, :] ** 2
+        lifted = lifted.reshape(len(lifted), -1)
+        distance = np.abs(lifted[:, :, None] - tops).min(axis=0)
+        votes = np.maximum(1 - distance / (1.5 * TOLERANCE), 0).mean(axis=0)
+        score = votes * prior
+        at = int(np.argmax(score))
+        if score[at] > best_score:
+            cover = float((distance[:, at] < 1.5 * TOLERANCE).mean())
+            best = _Dome(frame.chin_y + float(tops[at]) * frame.size, float(apex), cover)
+            best_score = float(score[at])
+    return best
+
+
+def _measured(grid: _Grid, dome: _Dome, reason: str, frame: _Frame) -> SkullTop:
+    top = _refine(grid.height, frame, dome)
+    off = abs(top - frame.expected) / (PRIOR_SPREAD * frame.size)
+    confidence = 0.95 * min(1.0, 0.45 + 0.75 * dome.cover) * (1.0 if off < 2 else max(0.4, 1.5 - 0.25 * off))
     if " under " in reason:
         confidence *= 0.8
     return SkullTop(top, dome.cover, float(confidence), reason)
 
 
-def _forehead(corners: np.ndarray, center_x: float, eye_y: float, size: float, chin: Chin) -> float:
-    """The depth of the face between the eyes, in MU; the chin's depth where nothing is there."""
-    segments = slice_mesh(corners, center_x + 0.004 * size)
-    depth = front_depth(segments, eye_y + size * np.linspace(-0.06, 0.06, 7))
-    depth = depth[np.isfinite(depth)]
-    return float(np.median(depth)) if len(depth) else chin.z
+def _guessed(worn: _Dome, frame: _Frame) -> SkullTop:
+    """Under a hat: between where the hat and where the proportions put the skull, by how far each can be trusted."""
+    by_hat, by_face = 1 / HAT_SPREAD**2, 1 / PRIOR_SPREAD**2
+    inside = worn.top - HAT_THICKNESS * frame.size
+    y = (inside * by_hat + frame.expected * by_face) / (by_hat + by_face)
+    if worn.top > frame.chin_y + TALL_HAT * frame.size:
+        y = frame.expected  # a tall hat says nothing about what is in it
+    return SkullTop(float(y), 0.0, 0.45, "guessed under a hat")
 
 
-def _accessory_faces(model: Model, faces: np.ndarray, material: np.ndarray) -> np.ndarray:
-    """Which faces belong, by the names of their material or of the bones they hang on, to something worn or standing."""
-    worn_material = np.array([names.is_accessory(m.name) or names.is_accessory(m.name_en) for m in model.materials])
-    worn_bone = np.array([names.is_accessory(name) for name in model.skeleton.name])
-    corners = model.face[faces]
-    main = model.bone_index[np.arange(len(model.position)), model.bone_weight.argmax(axis=1)]
-    return worn_material[material] | worn_bone[main[corners]].any(axis=1)
-
-
-def _heights(corners: np.ndarray, center_x: float, forehead: float, size: float):
-    """Heights of the surfaces over the grid: layers f64 [LAYERS, columns, depths] in MU, x and z of the grid in `size`."""
-    xs = np.linspace(-WIDTH, WIDTH, COLUMNS) + 0.003
-    zs = np.linspace(-0.05, 1.0, DEPTHS)
-    low, high = corners[:, :, 0].min(axis=1), corners[:, :, 0].max(axis=1)
-    layers = np.full((LAYERS, COLUMNS, DEPTHS), -np.inf)
-    for column, x in enumerate(center_x + xs * size):
-        here = (low <= x) & (high >= x)
-        if here.any():
-            layers[:, column] = layer_heights(slice_mesh(corners[here], x), forehead + zs * size, LAYERS)
-    return layers, xs, zs
-
-
-def _vote(grid: np.ndarray, xs: np.ndarray, zs: np.ndarray, size: float, chin_y: float) -> _Dome:
-    """The dome that most cells agree on. A cell votes once, with its best layer."""
-    height = (grid - chin_y) / size
-    tops = np.arange(0.72, 1.45, 0.005)
-    prior = np.exp(-0.5 * ((tops - 1.0) / (1.6 * PRIOR_SPREAD)) ** 2)
-    best = _Dome(-1.0, chin_y + size, 0.45, 0.0)
-    for apex in APEX:
-        dz = zs - apex
-        region = np.abs(dz) < AROUND
-        lifted = height[:, :, region] + BEND_X * xs[None, :, None] ** 2 + BEND_Z * dz[region][None, None, :] ** 2
-        lifted = lifted.reshape(len(grid), -1)
-        distance = np.abs(lifted[:, :, None] - tops).min(axis=0)
-        votes = np.maximum(1 - distance / (1.5 * TOLERANCE), 0).sum(axis=0) / lifted.shape[1]
-        score = votes * (0.25 + prior)
-        at = int(np.argmax(score))
-        if score[at] > best.score:
-            cover = float((distance[:, at] < 1.5 * TOLERANCE).mean())
-            best = _Dome(float(score[at]), chin_y + float(tops[at]) * size, float(apex), cover)
-    return best
-
-
-def _refine(grid: np.ndarray, xs: np.ndarray, zs: np.ndarray, dome: _Dome, size: float) -> float:
+def _refine(height: np.ndarray, frame: _Frame, dome: _Dome) -> float:
     """The height that a person would mark: the highest of the surface that follows the dome, in the middle columns."""
-    model = dome.top - size * (BEND_X * xs[:, None] ** 2 + BEND_Z * (zs - dome.apex)[None, :] ** 2)
-    middle = np.abs(xs) < 0.13
-    around = np.abs(zs - dome.apex) < AROUND
-    fits = np.abs(grid - model) < 1.5 * TOLERANCE * size
-    heights = np.where(fits & middle[None, :, None] & around[None, None, :], grid, -np.inf).max(axis=(0, 2))
-    heights = np.sort(heights[np.isfinite(heights)])[::-1]
-    if len(heights) == 0:
-        return dome.top
-    return float(np.median(heights[:3]))
+    model = dome.top - frame.size * (BEND_X * frame.xs[:, None] ** 2 + BEND_Z * (frame.zs - dome.apex)[None, :] ** 2)
+    middle = np.abs(frame.xs) < 0.13
+    around = np.abs(frame.zs - dome.apex) < AROUND
+    fits = np.abs(height - model) < 1.5 * TOLERANCE * frame.size
+    highest = np.where(fits & middle[None, :, None] & around[None, None, :], height, -np.inf).max(axis=(0, 2))
+    highest = np.sort(highest[np.isfinite(highest)])[::-1]
+    return float(np.median(highest[:3])) if len(highest) else dome.top

@@ -5,12 +5,15 @@ from __future__ import annotations
 import numpy as np
 
 
-def slice_mesh(triangles: np.ndarray, x: float) -> np.ndarray:
-    """Return the segments f64 [n, 2, 2] of (y, z) in which `triangles` f64 [F, 3, 3] meet the plane at `x`."""
+def slice_mesh(triangles: np.ndarray, x: float) -> tuple[np.ndarray, np.ndarray]:
+    """Cut `triangles` f64 [F, 3, 3] with the plane at `x`.
+
+    Returns the segments f64 [n, 2, 2] of (y, z) and i64 [n], the triangles that they come from.
+    """
     distance = triangles[:, :, 0] - x
     beyond = distance > 0
     count = beyond.sum(axis=1)
-    crossed = (count > 0) & (count < 3)
+    crossed = np.flatnonzero((count > 0) & (count < 3))
     triangles, distance, beyond, count = triangles[crossed], distance[crossed], beyond[crossed], count[crossed]
     rows = np.arange(len(triangles))
     # The corner that is alone on its side: both edges from it cross the plane.
@@ -21,27 +24,33 @@ def slice_mesh(triangles: np.ndarray, x: float) -> np.ndarray:
         corner = (lone + step) % 3
         part = (from_start / (from_start - distance[rows, corner]))[:, None]
         ends.append(start + part * (triangles[rows, corner] - start))
-    return np.stack(ends, axis=1)[:, :, 1:]
+    return np.stack(ends, axis=1)[:, :, 1:], crossed
 
 
 def front_depth(segments: np.ndarray, y: np.ndarray) -> np.ndarray:
     """Return f64 [n], the smallest z (the foremost point) of `segments` at each height `y`; inf where there is none."""
-    return _lowest(segments[:, :, 0], segments[:, :, 1], y)
+    if not len(segments):
+        return np.full(len(y), np.inf)
+    return _crossings(segments[:, :, 0], segments[:, :, 1], y).min(axis=1)
 
 
-def top_height(segments: np.ndarray, z: np.ndarray) -> np.ndarray:
-    """Return f64 [n], the largest y of `segments` at each depth `z`; -inf where there is none."""
-    return -_lowest(segments[:, :, 1], -segments[:, :, 0], z)
+def layer_heights(segments: np.ndarray, z: np.ndarray, layers: int) -> tuple[np.ndarray, np.ndarray]:
+    """Return the `layers` largest heights of `segments` at each depth `z`, from the top.
 
-
-def layer_heights(segments: np.ndarray, z: np.ndarray, layers: int) -> np.ndarray:
-    """Return f64 [layers, n], the `layers` largest heights at each depth `z`, from the top; -inf where there are fewer."""
+    Heights are f64 [layers, n], -inf where there are fewer; the second result i64 [layers, n] says which segment each
+    belongs to, -1 for none.
+    """
     values = _crossings(segments[:, :, 1], -segments[:, :, 0], z)
-    found = np.full((layers, len(z)), np.inf)
+    height, owner = np.full((layers, len(z)), -np.inf), np.full((layers, len(z)), -1, np.int64)
     kept = min(layers, values.shape[1])
     if kept:
-        found[:kept] = np.sort(np.partition(values, kept - 1, axis=1)[:, :kept], axis=1).T
-    return -found
+        first = np.argpartition(values, kept - 1, axis=1)[:, :kept]
+        lowest = np.take_along_axis(values, first, axis=1)
+        order = np.argsort(lowest, axis=1)
+        height[:kept] = -np.take_along_axis(lowest, order, axis=1).T
+        owner[:kept] = np.take_along_axis(first, order, axis=1).T
+    owner[~np.isfinite(height)] = -1
+    return height, owner
 
 
 def _crossings(along: np.ndarray, value: np.ndarray, at: np.ndarray) -> np.ndarray:
@@ -52,9 +61,3 @@ def _crossings(along: np.ndarray, value: np.ndarray, at: np.ndarray) -> np.ndarr
     slope = (v1 - v0) / np.maximum(a1 - a0, 1e-12)
     over = (at[:, None] >= a0) & (at[:, None] <= a1)
     return np.where(over, v0 + (at[:, None] - a0) * slope, np.inf)
-
-
-def _lowest(along: np.ndarray, value: np.ndarray, at: np.ndarray) -> np.ndarray:
-    if not len(along):
-        return np.full(len(at), np.inf)
-    return _crossings(along, value, at).min(axis=1)
