@@ -48,8 +48,9 @@ class AmbientRange(click.ParamType):
 
 def default_annotations() -> Path | None:
     """Return the folder of stored annotations beside the package, where it is a checkout that has one."""
-    folder = Path(mmdgen.__file__).resolve().parent.parent / "annotations"
-    return folder if folder.is_dir() else None
+    checkout = Path(mmdgen.__file__).resolve().parent.parent
+    folder = checkout / "annotations"
+    return folder if folder.is_dir() and (checkout / "pyproject.toml").is_file() else None
 
 
 @click.command()

@@ -147,6 +147,7 @@ def texture_fingerprint(textures: Sequence[Any]) -> str:
 
 def examine(path: Path, relative: str, root: Path, annotations: Path | None) -> UsableModel:
     """Load one model and resolve its annotation. Raises `MmdgenError` when it cannot be used."""
+    # here, so that only the processes that scan load these packages
     from mmdgen.annotate.store import resolve
     from mmdgen.model.load import load_model
 

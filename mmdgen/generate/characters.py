@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+import shutil
+import time
 from collections import deque
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 from mmdgen.errors import EngineError
+from mmdgen.fsio import TEMPORARY_MARK
 from mmdgen.generate.catalogue import OK, Catalogue, UsableModel
 from mmdgen.generate.pool import Pool
 from mmdgen.samples.library import existing_model, folder_name, write_characters
+
+STALE_SECONDS = 3600.0
 
 
 class CharacterWorker:
@@ -32,6 +37,7 @@ def make_characters(
     The paths are relative to `folder`, with /. `on_progress(done, total)` counts characters. Raises `DatasetError` when
     they cannot be written, `EngineError` when a process dies.
     """
+    _sweep(folder)
     paths = {seed: existing_model(folder, seed) for seed in range(count)}
     tasks = deque(seed for seed, path in paths.items() if path is None)
     done = count - len(tasks)
@@ -48,6 +54,16 @@ def make_characters(
                 elif event.kind == "died":
                     raise EngineError(f"making character {event.task} ended the process: {event.value.how}")
     return [path.relative_to(folder).as_posix() for path in paths.values() if path is not None]
+
+
+def _sweep(folder: Path) -> None:
+    """Remove half-made characters that an interrupted start left long ago; a fresh one may be another start's."""
+    for path in folder.glob(f"*{TEMPORARY_MARK}*"):
+        try:
+            if time.time() - path.stat().st_mtime > STALE_SECONDS:
+                shutil.rmtree(path, ignore_errors=True)
+        except OSError:
+            continue
 
 
 def foreseen(count: int) -> Catalogue:

@@ -24,14 +24,14 @@ _NAME = re.compile(
 _TEXT_SUFFIXES = {"", ".txt", ".md", ".htm", ".html", ".rst", ".text", ".1st"}
 _OTHER_SUFFIXES = {".pdf", ".rtf", ".doc", ".docx"}
 
-# What the texts say, searched in NFKC lower case without spaces at most 30 characters apart. Hints, never verdicts.
+# A topic and a refusal in one sentence, at most 30 characters apart, in NFKC lower case. Hints, never verdicts.
 _DENY = (
     r"禁|不可|お断り|ご遠慮|できません|しないで|やめて|請勿|请勿|不得|不允许|不能|×|"
-    r"ng\b|no\b|not\b|don'?t|never|prohibit|forbid|without permission"
+    r"(?<![a-z])(?:ng|no|not|never|don'?t)(?![a-z])|prohibit|forbid|without permission"
 )
 _TOPICS = {
     "no_ai": (
-        r"\bai\b|ai学習|生成ai|ai生成|人工知能|機械学習|人工智能|机器学习|"
+        r"(?<![a-z])ai(?![a-z])|ai学習|生成ai|ai生成|人工知能|機械学習|人工智能|机器学习|"
         r"machine.?learning|deep.?learning|generative|training data"
     ),
     "no_commercial": r"商用|商業|商业|営利|commercial|for.?profit|有償|盈利",
@@ -42,6 +42,9 @@ _HINTS = {
     hint: re.compile(rf"(?:{topic})[^\n。]{{0,30}}(?:{_DENY})|(?:{_DENY})[^\n。]{{0,30}}(?:{topic})")
     for hint, topic in _TOPICS.items()
 }
+
+# Control characters that no text has; \x1a ended files in DOS.
+_CONTROL = re.compile(r"[\x00-\x08\x0e-\x19\x1c-\x1f]")
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,9 +88,10 @@ def decode_text(data: bytes) -> tuple[str, str] | None:
 
 def _strict(data: bytes, encoding: str) -> tuple[str, str] | None:
     try:
-        return data.decode(encoding), encoding
+        text = data.decode(encoding)
     except UnicodeDecodeError:
         return None
+    return None if _CONTROL.search(text) else (text, encoding)
 
 
 def _plausibility(text: str) -> float:

@@ -99,6 +99,7 @@ def plan_for(out: Path, options: RenderOptions, scan: Callable[[], Catalogue], *
         provenance = {model.id: model.provenance for model in catalogue.models}
         write_atomic(out / PROVENANCE_FILE, jsonl_bytes([provenance[model.id] for model in plan.models]))
         write_plan(plan, out)
+        plan = read_plan(out) or plan  # what a later start will read, from the first start on
     return plan
 
 
