@@ -9,6 +9,7 @@ from mmdgen.samples.eyeshape import EyeShape
 from mmdgen.samples.hair import HairForm
 from mmdgen.samples.hairstyles import Hair
 from mmdgen.samples.hats import build_hat
+from mmdgen.samples.head import COVERING
 from mmdgen.samples.mesh import Part, ellipsoid, grid_part, merge, mirrored, tube
 from mmdgen.samples.ornaments import basis, bow, flower, place, star
 from mmdgen.samples.skull import Skull
@@ -168,7 +169,7 @@ def _headphones(form: HairForm) -> list[Part]:
 
 def _on_hair(form: HairForm, part: Part, theta: float, s: float, lift: float) -> Part:
     """Fix an ornament in its own frame on the hair."""
-    normal = form.normal(np.array(theta), np.array(s))
+    normal = form.normal(np.array(theta), np.array(s)) + np.array([0.0, 0.0, -0.9])
     return place(part, basis(normal, np.array([0.0, 1.0, 0.15])), form.point(np.array(theta), np.array(s), lift))
 
 
@@ -185,9 +186,9 @@ def _clip(kind: str, form: HairForm, side: float) -> list[Part]:
                 np.array([0, 0.055 * k if kind == "pins" else 0.0, 0.012 * k]),
             )
             parts.append(pin)
-        return [_on_hair(form, merge(parts), side * 0.82, 0.86, 0.125)]
+        return [_on_hair(form, merge(parts), side * 0.82, 0.86, 0.155)]
     piece = star(0.19) if kind == "star" else flower(0.26)
-    return [_on_hair(form, piece, side * 0.88, 0.80, 0.13)]
+    return [_on_hair(form, piece, side * 0.88, 0.80, 0.165)]
 
 
 def build_accessories(traits: Traits, skull: Skull, shape: EyeShape, hair: Hair) -> list[Part]:
@@ -209,7 +210,7 @@ def build_accessories(traits: Traits, skull: Skull, shape: EyeShape, hair: Hair)
         parts += _headphones(form)
     side = -float(np.sign(traits.hair.part))
     if extras.ribbon == "top":
-        parts.append(_on_hair(form, bow(0.62, tails=0.35), 0.55 * side, 0.34, 0.12 + fluffy))
+        parts.append(_on_hair(form, bow(0.66, tails=0.35), 0.60 * side, 0.42, 0.14 + fluffy))
     elif extras.ribbon == "side":
         parts.append(_on_hair(form, bow(0.46, tails=0.9), 1.15 * side, 0.62, 0.12 + fluffy))
     elif extras.ribbon == "back":
@@ -231,7 +232,7 @@ def build_accessories(traits: Traits, skull: Skull, shape: EyeShape, hair: Hair)
                 parts.append(_on_hair(form, bow(0.36, tails=0.7), 1.05 * sign, 0.55, 0.11 + fluffy))
     if extras.clip and extras.headwear not in ("beanie", "cap", "witch"):
         parts += _clip(extras.clip, form, side)
-    if extras.earrings and not extras.headphones:
+    if extras.earrings and not extras.headphones and traits.hair.style not in COVERING:
         drop = ellipsoid("metal", (0.775 * traits.face.width, -0.44, 0.03), (0.035, 0.05, 0.035), 7, 9)
         parts += [drop, mirrored(drop)]
     return parts

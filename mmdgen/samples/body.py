@@ -8,7 +8,7 @@ from mmdgen.samples.curves import Spline, smoothstep, unit
 from mmdgen.samples.mesh import Part, grid_part, tube
 from mmdgen.samples.traits import Traits
 
-NECK_Y, HEAD_PIVOT_Y = -1.16, -0.80  # the joints 首 and 頭
+NECK_Y, HEAD_PIVOT_Y = -1.06, -0.78  # the joints 首 and 頭
 NECK_Z = 0.13
 
 
@@ -25,11 +25,11 @@ class Torso:
             [
                 [0.00, 0.245 * slim, 0.245, 0.235],
                 [0.07, 0.330 * slim, 0.275, 0.265],
-                [0.15, 0.560 * w, 0.290, 0.295],
-                [0.24, 0.800 * w, 0.300, 0.310],
-                [0.38, 0.900 * w, 0.320, 0.330],
-                [0.60, 0.800 * w, 0.360 + 0.6 * bust, 0.340],
-                [0.90, 0.700 * w, 0.385 + bust, 0.330],
+                [0.15, 0.480 * w, 0.285, 0.290],
+                [0.25, 0.690 * w, 0.290, 0.305],
+                [0.40, 0.780 * w, 0.315, 0.325],
+                [0.60, 0.720 * w, 0.360 + 0.6 * bust, 0.340],
+                [0.90, 0.660 * w, 0.385 + bust, 0.330],
                 [1.35, 0.590 * b * slim, 0.340, 0.300],
                 [1.75, 0.540 * b * slim, 0.330, 0.290],
                 [2.20, 0.660 * b, 0.370, 0.340],
@@ -42,11 +42,11 @@ class Torso:
         self.neck_radius = 0.235 * (0.55 + 0.45 * b) * (1.10 if traits.build == "man" else 0.98 if slim < 1 else 1.04)
         rows[0, 1:] = self.neck_radius
         rows[1, 1:] = np.maximum(rows[1, 1:], self.neck_radius * 1.18)
-        self.base_y = -1.20 - 0.10 * (b - 1)
+        self.base_y = -1.09 - 0.12 * (b - 1)
         knot = np.linspace(0, 1, len(rows))
         self._spline = Spline(knot, rows)
         self.height = float(rows[-1, 0])
-        self.shoulder = np.array([0.80 * w, self.base_y - 0.36 * b, NECK_Z])
+        self.shoulder = np.array([0.72 * w, self.base_y - 0.37 * b, NECK_Z])
 
     def point(self, theta: np.ndarray, v: np.ndarray, lift: float | np.ndarray = 0.0) -> np.ndarray:
         """Return points f64 [..., 3]; theta is 0 in front and grows to the character's left."""
@@ -142,7 +142,7 @@ def build_arm(traits: Traits, torso: Torso, sleeve: str) -> list[Part]:
     b = traits.body * (0.95 if traits.build in ("girl", "woman", "chibi") else 1.06)
     t = np.linspace(0, 2.45, 26)
     radius = b * np.interp(
-        t, [0, 0.15, 0.9, 1.1, 1.9, 2.02, 2.15, 2.32, 2.45], [0.17, 0.165, 0.125, 0.12, 0.085, 0.085, 0.115, 0.10, 0.02]
+        t, [0, 0.15, 0.9, 1.1, 1.9, 2.02, 2.15, 2.32, 2.45], [0.165, 0.165, 0.125, 0.12, 0.085, 0.085, 0.115, 0.10, 0.02]
     )
     arm = tube("body_skin", path(t), radius, 10)
     arm.uv = np.full_like(arm.uv, 0.5)
@@ -150,7 +150,7 @@ def build_arm(traits: Traits, torso: Torso, sleeve: str) -> list[Part]:
     parts = [arm]
     if sleeve != "none":
         end = {"long": 1.95, "short": 0.55, "puff": 0.62, "wide": 2.0}[sleeve]
-        s = np.linspace(-0.04, end, 14)
+        s = np.concatenate([[-0.14], np.linspace(-0.03, end, 14)])
         loose = np.interp(
             s,
             [0, 0.3, end],
@@ -162,8 +162,10 @@ def build_arm(traits: Traits, torso: Torso, sleeve: str) -> list[Part]:
             }[sleeve],
         )
         shape = b * (np.interp(s, [0, 0.15, 0.9, 1.1, 1.9, 2.0], [0.17, 0.165, 0.125, 0.12, 0.085, 0.085]) + loose)
-        shape[0] = b * 0.10
-        cloth = tube("sleeve", path(np.clip(s, 0, 2.45)), shape, 12)
+        shape[:2] *= 0.62, 0.93
+        way = path(np.clip(s, 0, 2.45))
+        way[s < 0] = joints[0] + (joints[1] - joints[0]) * s[s < 0][:, None]  # the first rings lie inside the shoulder
+        cloth = tube("sleeve", way, shape, 12)
         cloth.uv = np.stack([cloth.uv[:, 0], 0.05 + 0.9 * cloth.uv[:, 1]], -1)
         _arm_weights(cloth, np.clip(s, 0, None), 12)
         parts.append(cloth)

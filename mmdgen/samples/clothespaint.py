@@ -202,11 +202,11 @@ def paint_neck(traits: Traits) -> bytes:
     """Return the neck's texture: the head's shadow on top."""
     c = Canvas(64, 64, traits.skin)
     low = tuple(a / max(b, 1e-3) for a, b in zip(shade(traits.skin, 0.24), traits.skin, strict=True))
-    edge = 0.60 - 0.10 * np.cos((c.u - 0.5) * 2 * np.pi)
-    c.multiply(low, smoothstep(edge + 0.10, edge - 0.02, c.v))
+    edge = 0.80 + 0.035 * np.cos((c.u - 0.5) * 2 * np.pi)
+    c.multiply(low, smoothstep(edge + 0.03, edge - 0.02, c.v))
     if traits.extras.choker:
         c.blend(
-            mix(scaled(traits.extras.color, 0.35), (0.1, 0.08, 0.1), 0.5), smoothstep(0.035, 0.028, np.abs(c.v - 0.66))
+            mix(scaled(traits.extras.color, 0.35), (0.1, 0.08, 0.1), 0.5), smoothstep(0.035, 0.028, np.abs(c.v - 0.83))
         )
     return c.png()
 
@@ -252,12 +252,12 @@ def paint_hat(traits: Traits) -> bytes:
 
 def paint_lens(traits: Traits) -> bytes:
     """Return a glass: faintly blue, with a bright diagonal streak."""
-    c = Canvas(64, 64, (0.80, 0.90, 1.0), 0.22)
+    c = Canvas(64, 64, (0.80, 0.90, 1.0), 0.08)
     streak = smoothstep(0.10, 0.05, np.abs(c.u - 0.30 + 0.6 * (c.v - 0.5)))
     streak = np.maximum(streak, smoothstep(0.04, 0.02, np.abs(c.u - 0.50 + 0.6 * (c.v - 0.5))))
     c.blend((1, 1, 1), streak)
     return c.alpha(
-        np.maximum(0.22, 0.75 * streak * smoothstep(1.0, 0.7, np.hypot(2 * c.u - 1, 2 * c.v - 1))).astype(np.float32)
+        np.maximum(0.08, 0.38 * streak * smoothstep(1.0, 0.7, np.hypot(2 * c.u - 1, 2 * c.v - 1))).astype(np.float32)
     ).png()
 
 

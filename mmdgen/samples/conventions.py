@@ -75,7 +75,7 @@ def draw_conventions(seed: int) -> Conventions:
         sphere=int(d.choice([0, 1, 2], p=[0.45, 0.2, 0.35])),
         edges=float(d.uniform(0.4, 1.0)),
         edge_tint=float(d.uniform(0.15, 1.0)),
-        ambient=float(d.choice([0.5, 0.6, 0.7, 0.8, 1.0])),
+        ambient=float(d.choice([0.6, 0.75, 0.85, 0.95, 1.0])),
         extra_morphs=bool(s.uniform() < 0.8),
         texture_folder="tex",
         has_smile=bool(s.uniform() < 0.95),

@@ -213,8 +213,8 @@ def build_lashes(skull: Skull, shape: EyeShape) -> list[Part]:
             width,
             0.007,
             {
-                "blink_left": (raised(shape.closed, 0.45 * eye.up + gap), width, width),
-                "smile_left": (raised(shape.smiling, 0.30 * eye.up + 0.6 * gap), width, width),
+                "blink_left": (raised(shape.closed, 0.75 * gap + 0.02), width, width),
+                "smile_left": (raised(shape.smiling, 0.80 * gap), width, width),
                 "half_left": (raised(shape.half, 1.1 * gap), width, width),
                 "wide_left": (raised(shape.wide, 0.9 * gap), width, width),
             },

@@ -16,7 +16,7 @@ SKIN_SIZE = 384
 
 def line_color(traits: Traits) -> Color:
     """Return the colour of drawn lines on the skin: a dark, warm version of it."""
-    return scaled(shade(traits.skin, 0.55), 0.62)
+    return scaled(shade(traits.skin, 0.55), 0.55)
 
 
 def lash_color(traits: Traits) -> Color:

@@ -150,15 +150,15 @@ def build_ahoge(traits: Traits, form: HairForm) -> Part | None:
     spines, outs, widths, thicks = [], [], [], []
     for k in range(count):
         lean = stream.uniform(-0.9, 0.9) if count > 1 else stream.choice([-1.0, 1.0]) * stream.uniform(0.4, 1.0)
-        tall = stream.uniform(0.20, 0.42) * (1.0 if count == 1 else 0.75)
-        curl = stream.uniform(0.8, 2.4)
-        angle = 0.5 * np.pi - lean * (0.25 + curl * t**1.3)
+        tall = stream.uniform(0.26, 0.44) * (1.0 if count == 1 else 0.75)
+        curl = stream.uniform(1.2, 2.7)
+        angle = 0.5 * np.pi + lean * 0.45 - lean * (curl * 1.15 * t**1.15)
         step = np.stack([np.cos(angle), np.sin(angle), -0.25 + 0 * t], -1) * (tall * 1.5 / len(t))
         start = np.array([0.05 * (k - (count - 1) / 2), 0.965, -0.10])
         spines.append(start + np.cumsum(step, 0))
         outs.append(np.tile([0.0, 0.0, -1.0], (len(t), 1)))
         shape = (0.35 + 0.65 * np.sin(np.pi * np.clip(t * 1.25, 0, 1) ** 0.8)) * np.clip((1 - t) * 2.2, 0.02, 1)
-        widths.append(np.maximum(0.095 * shape, 0.004))
+        widths.append(np.maximum(0.08 * shape, 0.004))
         thicks.append(np.maximum(0.035 * shape, 0.003))
     v = np.tile(np.linspace(0.16, 0.48, len(t)), (count, 1))
     part = sweep("hair_front", np.stack(spines), np.stack(outs), np.stack(widths), np.stack(thicks), 8, 1.0,

@@ -167,9 +167,11 @@ def curtain(
 ) -> Part:
     """Return a sheet behind the locks of the back hair (seen from inside), so that nothing shines through."""
     grid_theta = np.linspace(*theta, 33)[None]
-    grid_s = np.linspace(*s, 14)[:, None]
+    tooth = np.abs(np.linspace(0, 8, 33) % 1 - 0.5) * 2  # a ragged lower edge
+    end = s[1] - 0.16 * tooth - 0.10 * np.abs(np.linspace(-1, 1, 33))
+    grid_s = s[0] + (end - s[0])[None] * np.linspace(0, 1, 14)[:, None]
     hang = np.maximum(grid_s - 1, 0)
-    offset = lift - tuck * smoothstep(s[1] - 0.5, s[1], grid_s) ** 1.5 + 0 * grid_theta
+    offset = lift - tuck * smoothstep(s[1] - 0.5, s[1], grid_s) ** 1.5
     point = form.point(grid_theta, grid_s + 0 * grid_theta, offset, 1 + spread * hang)
     u = np.broadcast_to((grid_theta - theta[0]) * 1.4, point.shape[:2])
     v = np.broadcast_to(texture_v(grid_s, np.full_like(grid_s, s[1])), point.shape[:2])

@@ -153,9 +153,9 @@ def build_hair(traits: Traits) -> Hair:
             -0.72 - 0.25 * long,
             first=1.30,
             flick=-0.16 if t.wave < 0.6 else 0.10,
-            bulge=0.06,
+            bulge=0.03,
             jagged=0.05,
-            blunt=0.35,
+            blunt=0.12,
         )
     elif style == "long_straight":
         hair.parts += _back(traits, form, -1.9 - 1.1 * long, first=1.42, count=15, spread=0.03, jagged=0.18)

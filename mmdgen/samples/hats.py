@@ -56,23 +56,23 @@ def _tilted(
 def _witch(form: HairForm) -> list[Part]:
     theta = np.linspace(-np.pi, np.pi, 49)[None]
     t = np.linspace(0, 1, 18)[:, None]
-    radius = 0.93 * (1 - t) ** 0.85 + 0.02
+    radius = 1.05 * (1 - t) ** 0.85 + 0.02
     bend = smoothstep(0.45, 1.0, t)
     x = radius * np.sin(theta) * 0.95 + 0.30 * bend**1.5
     y = 0.60 + 1.25 * t - 0.18 * bend**2 + 0 * theta
-    z = -radius * np.cos(theta) * 1.0 + 0.06 + 0.12 * bend
+    z = -radius * np.cos(theta) + 0.02 + 0.12 * bend
     uv = np.stack(np.broadcast_arrays(theta / (2 * np.pi) + 0.5, 0.80 - 0.75 * t), -1)
     cone = _shell(np.stack(np.broadcast_arrays(x, y, z), -1), uv)
-    r = np.linspace(0.80, 1.55, 8)[:, None]
-    wave = 0.05 * np.sin(3 * theta + 0.6) * (r - 0.8)
-    brim_y = 0.60 - 0.20 * (r - 0.8) + wave
-    rim = np.stack(np.broadcast_arrays(r * np.sin(theta), brim_y, -r * np.cos(theta) + 0.06), -1)
-    uv = np.stack(np.broadcast_arrays(theta / (2 * np.pi) + 0.5, 0.05 + 0.5 * (r - 0.8)), -1)
+    r = np.linspace(0.92, 1.62, 8)[:, None]
+    wave = 0.05 * np.sin(3 * theta + 0.6) * (r - 0.9)
+    brim_y = 0.60 - 0.20 * (r - 0.9) + wave
+    rim = np.stack(np.broadcast_arrays(r * np.sin(theta), brim_y, -r * np.cos(theta) + 0.02), -1)
+    uv = np.stack(np.broadcast_arrays(theta / (2 * np.pi) + 0.5, 0.05 + 0.5 * (r - 0.9)), -1)
     brim = grid_part("hat", rim, uv, wrap=True)
     if brim.normal[:, 1].sum() < 0:
         brim.normal, brim.face = -brim.normal, brim.face[:, ::-1].copy()
     angle = np.linspace(-np.pi, np.pi, 49)
-    band = np.stack([0.93 * np.sin(angle) * 0.95, np.full(49, 0.68), -0.93 * np.cos(angle) + 0.06], -1)
+    band = np.stack([1.01 * np.sin(angle) * 0.95, np.full(49, 0.68), -1.01 * np.cos(angle) + 0.02], -1)
     belt = tube("ribbon", band, np.full(49, 0.055), 8, (0.0, 1.0, 0.0))
     belt.uv = 0.05 + 0.35 * belt.uv
     return _tilted([cone, brim, belt], -0.10, 0)
@@ -84,7 +84,7 @@ def build_hat(traits: Traits, form: HairForm) -> list[Part]:
     stream = rng.generator(traits.seed, "samples", "hat shape")
     lean = float(np.sign(traits.hair.part)) * stream.uniform(0.10, 0.22)
     if kind == "beret":
-        top = ellipsoid("hat", (0.0, 0.93, 0.06), (0.98, 0.30, 0.98), 17, 37)
+        top = ellipsoid("hat", (0.0, 0.88, 0.04), (1.06, 0.36, 1.04), 17, 37)
         top.uv = np.stack([top.uv[:, 0], 0.75 * top.uv[:, 1]], -1)
         stalk = tube(
             "hat", np.array([[0, 1.20, 0.06], [0.01, 1.27, 0.06], [0.03, 1.32, 0.06]]), np.array([0.035, 0.03, 0.02]), 6

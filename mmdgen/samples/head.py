@@ -19,6 +19,8 @@ from mmdgen.samples.skull import CHIN_V, Skull
 from mmdgen.samples.traits import Traits
 
 ROWS, COLUMNS = 46, 73  # rows of rings; columns with the seam repeated at the back
+COVERING = ("long_straight", "wavy_long", "hime", "short_bob", "medium_layered", "curly_short")  # hair over the ears
+COVERED = 0.3  # how far ears below such hair stand off
 LOOPS = 6  # loops of a lid or lip patch, the hole's border and the edge included
 
 Curve = Callable[[np.ndarray], np.ndarray]
@@ -213,6 +215,7 @@ def chin_share(point: np.ndarray) -> np.ndarray:
 def build_ear(traits: Traits, skull: Skull) -> Part:
     """Return the left ear: a shallow shell, pointed for elves."""
     elf = traits.extras.elf
+    flat = COVERED if traits.hair.style in COVERING and not elf else 1.0
     turn = np.linspace(0, 2 * np.pi, 25)
     shape_y = np.sin(turn)
     point_up = np.exp(-(((turn - 0.5 * np.pi) / 0.55) ** 2))
@@ -223,7 +226,7 @@ def build_ear(traits: Traits, skull: Skull) -> Part:
     rings = []
     for scale, depth in ((0.55, -0.075), (1.0, -0.01), (1.06, 0.016), (0.92, 0.035), (0.60, 0.010), (0.05, -0.02)):
         center = np.array([0.70 * traits.face.width, -0.20, 0.05])
-        x = outline_x * (scale if scale < 1 else 1.0) + depth
+        x = (outline_x * (scale if scale < 1 else 1.0) + depth) * flat - 0.02 * (1 - flat)
         rings.append(center + np.stack([x, outline_y * scale, outline_z * scale], -1))
     point = np.stack(rings)
     part = grid_part("face", point, skin_uv(point), wrap=True)

@@ -26,7 +26,7 @@ def _line(mouth: MouthShape, skull: Skull, name: str) -> np.ndarray:
     ring = _ring(mouth, name)
     t = np.linspace(0, 1, COUNT)
     taper = 0.25 + 0.75 * np.sin(np.pi * t) ** 0.7
-    width = np.concatenate([0.0125 * taper, (0.0075 if not name else 0.010) * taper[-2::-1]])
+    width = np.concatenate([0.0145 * taper, (0.0090 if not name else 0.011) * taper[-2::-1]])
     out = np.concatenate([np.tile([0.0, 1.0], (COUNT, 1)), np.tile([0.0, -1.0], (COUNT - 1, 1))])
     if name:
         middle = ring.mean(0)

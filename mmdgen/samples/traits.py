@@ -197,7 +197,7 @@ def _eyes(seed: int, build: str) -> EyeTraits:
     left = jitter(EYE_COLORS[int(c.integers(len(EYE_COLORS)))], c)
     right = jitter(EYE_COLORS[int(c.integers(len(EYE_COLORS)))], c) if c.uniform() < 0.07 else left
     i = rng.generator(seed, "samples", "iris")
-    round_ratio = {"narrow": 0.80, "half": 0.74}.get(style, 0.70)
+    round_ratio = {"narrow": 0.80, "half": 0.78}.get(style, 0.75)
     male = build in ("man", "boy")
     return EyeTraits(
         style=style,
@@ -273,7 +273,7 @@ def _hair(seed: int, build: str) -> HairTraits:
     )
 
 
-def _clothes(seed: int, build: str) -> ClothesTraits:
+def _clothes(seed: int, build: str, eye: Color) -> ClothesTraits:
     s = rng.generator(seed, "samples", "clothes")
     male = build in ("boy", "man")
     kind = _pick(
@@ -287,7 +287,9 @@ def _clothes(seed: int, build: str) -> ClothesTraits:
     second = colorsys.hls_to_rgb(
         (hue + shift) % 1, c.uniform(0.2, 0.42) if light else c.uniform(0.75, 0.95), c.uniform(0.2, 0.7)
     )
-    accent = colorsys.hls_to_rgb(c.uniform(), c.uniform(0.4, 0.6), c.uniform(0.55, 0.9))
+    accent = colorsys.hls_to_rgb(c.uniform(), c.uniform(0.36, 0.56), c.uniform(0.40, 0.75))
+    if c.uniform() < 0.45:  # what is chosen to go with the eyes
+        accent = jitter(eye, c)
     pattern = _pick(s, ("plain", "dots", "stripes", "check", "flowers"), (5, 1, 1.2, 1, 0.8))
     return ClothesTraits(kind, main, second, accent, pattern)
 
@@ -302,6 +304,8 @@ def _extras(seed: int, build: str, style: str) -> ExtraTraits:
     headwear = ""
     if not animal and style not in ("buns",) and h.uniform() < 0.15:
         headwear = _pick(h, HEADWEAR, (0.7, 1, 1.5, 1, 0, 1.2, 0) if male else (2, 1.2, 1, 0.8, 1.3, 1, 1.2))
+        if style in ("spiky_short", "curly_short") and headwear in ("beret", "witch", "cap", "beanie"):
+            headwear = "crown"  # such hair does not go under a hat
     horns = ""
     if not animal and not headwear and (n := stream("horns")).uniform() < 0.08:
         horns = _pick(n, HORNS)
@@ -336,7 +340,7 @@ def draw_traits(seed: int) -> Traits:
     skin = jitter(SKIN_TONES[_pick(skin_stream, tones, tuple(SKIN_TONES[t][1] for t in tones))][0], skin_stream, 0.01)
     w = rng.generator(seed, "samples", "brow")
     m = rng.generator(seed, "samples", "mouth")
-    hair = _hair(seed, build)
+    hair, eyes = _hair(seed, build), _eyes(seed, build)
     male = build in ("boy", "man")
     return Traits(
         seed=seed,
@@ -346,9 +350,9 @@ def draw_traits(seed: int) -> Traits:
         shoulder=shoulder,
         skin=skin,
         face=_face(seed, build),
-        eyes=_eyes(seed, build),
+        eyes=eyes,
         hair=hair,
-        clothes=_clothes(seed, build),
+        clothes=_clothes(seed, build, eyes.left_color),
         extras=_extras(seed, build, hair.style),
         brow_weight=w.uniform(0.7, 1.15) * (1.45 if male else 1.0),
         brow_tilt=w.uniform(-0.035, 0.03) + (0.03 if male else 0.0),
