@@ -132,7 +132,7 @@ class FakeBackend:
         os.write(1, b"a library that prints on standard output must not break the protocol\n")
 
     def report(self) -> dict[str, Any]:
-        return {"vendor": "nobody", "renderer": "fake", "version": "1", "software": True}
+        return {"vendor": "nobody", "renderer": "fake", "version": "1", "software": not os.environ.get("FAKE_GPU")}
 
     def prepare(self, path: Path, model: UsableModel, vocabulary: Any, view: Any) -> Any:
         if not path.is_file():
@@ -203,7 +203,7 @@ def options(**changes: Any) -> RenderOptions:
     return RenderOptions(**{**values, **changes})
 
 
-def go(models: Path, out: Path, workers: int = 2, on_progress: Any = None, **changes: Any) -> Any:
+def go(models: Path, out: Path, workers: int | None = 2, on_progress: Any = None, **changes: Any) -> Any:
     """Plan (or go on) and run with the fakes, as the command does with the real ones."""
     from mmdgen.generate.catalogue import scan
     from mmdgen.generate.run import plan_for, run

@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -15,22 +16,24 @@ import pytest
 from click.testing import CliRunner, Result
 from PIL import Image
 
+from mmdgen.annotate.store import resolve, save
 from mmdgen.cli.draw import over, parse_color, parse_pose
 from mmdgen.cli.main import cli
 from mmdgen.dataset.reader import Dataset
 from mmdgen.dataset.verify import verify_dataset
 from mmdgen.errors import ConfigError
+from mmdgen.model.load import load_model
 from mmdgen.samples.character import build_character
 
 MAIN = "import sys; from mmdgen.cli.main import main; main()"
 SMALL = ["--size", "32", "--samples", "1", "--shard-size", "6"]
 
 
-def mmdgen(*words: str | Path) -> Result:
+def mmdgen(*words: object) -> Result:
     return CliRunner().invoke(cli, [str(word) for word in words])
 
 
-def start(*words: str | Path) -> subprocess.Popen:
+def start(*words: object) -> subprocess.Popen:
     return subprocess.Popen(
         [sys.executable, "-c", MAIN, *map(str, words)], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
     )
@@ -172,6 +175,29 @@ class TestDryRun:
 )
 def test_wrong_usage_exits_with_2(words):
     assert mmdgen(*words).exit_code == 2
+
+
+@pytest.mark.gl
+def test_nothing_of_the_machine_is_in_a_dataset(models, reference):
+    for name, content in tree(reference).items():
+        assert str(models).encode() not in content, name
+        assert str(reference.parent).encode() not in content, name
+
+
+def test_stored_annotations_win(models, model, tmp_path):
+    loaded = load_model(model)
+    found = resolve(loaded, None).bounds
+    save(loaded, tmp_path / "annotations", annotator="test", bounds=replace(found, top_y=found.top_y + 0.25))
+    words = ["scan", "--models", models, "--json", "--annotations"]
+    (tmp_path / "none").mkdir()
+    rows = {
+        kind: next(
+            row for row in json.loads(mmdgen(*words, tmp_path / kind).output)["usable"] if row["id"] == loaded.id
+        )
+        for kind in ("annotations", "none")
+    }
+    assert rows["none"]["top_y"] == pytest.approx(found.top_y)
+    assert rows["annotations"]["top_y"] == pytest.approx(found.top_y + 0.25)
 
 
 class TestScan:

@@ -21,6 +21,7 @@ import pytest
 from mmdgen.dataset.reader import Dataset
 from mmdgen.dataset.verify import verify_dataset
 from mmdgen.errors import ConfigError, DatasetError, EngineError, RenderError
+from mmdgen.generate import engine
 from mmdgen.generate.catalogue import find_models, scan
 from mmdgen.generate.plan import read_plan
 from mmdgen.generate.run import plan_for, run
@@ -368,6 +369,30 @@ class TestRunsThatEnd:
         assert not (out / "manifest.json").exists()
         fake.go(models, out, 2)
         assert_same(out, reference)
+
+    @pytest.mark.parametrize(("gpu", "expected"), [("", 6), ("1", 4)])
+    def test_the_number_of_workers_suits_the_renderer(self, models, tmp_path, monkeypatch, gpu, expected):
+        """A software renderer gets a worker a core, a GPU four at most."""
+        monkeypatch.setattr("mmdgen.generate.engine.default_workers", lambda: 6)
+        monkeypatch.setenv("FAKE_GPU", gpu)
+        monkeypatch.setenv("FAKE_DELAY", "0.1")
+        most = 0
+
+        def count(progress):
+            nonlocal most
+            most = max(most, len(list((tmp_path / "d" / ".work").glob("worker-*.log"))))
+
+        fake.go(models, tmp_path / "d", None, count, poses={"train": 80}, shard_size=8)
+        assert most == expected
+
+    @pytest.mark.parametrize(
+        ("text", "expected"), [("max 100000\n", 64), ("200000 100000\n", 2), ("5000 100000\n", 1), ("odd", 64)]
+    )
+    def test_a_container_s_share_of_the_cores_is_respected(self, tmp_path, monkeypatch, text, expected):
+        (tmp_path / "cpu.max").write_text(text)
+        monkeypatch.setattr(engine, "CPU_QUOTA", tmp_path / "cpu.max")
+        monkeypatch.setattr(os, "sched_getaffinity", lambda pid: set(range(64)), raising=False)
+        assert engine.default_workers() == expected
 
     def test_only_one_run_a_folder(self, models, tmp_path):
         out = tmp_path / "d"

@@ -22,6 +22,8 @@ from mmdgen.generate.shard import WORK_FOLDER, ShardResult, ShardTask
 
 HARDWARE_WORKERS = 4  # processes that share one GPU: enough to keep it busy while the others load and compress
 
+CPU_QUOTA = Path("/sys/fs/cgroup/cpu.max")
+
 
 @dataclass(frozen=True, slots=True)
 class Progress:
@@ -69,9 +71,17 @@ class _Tally:
 
 def default_workers() -> int:
     """Return how many cores this process may use: as many workers suit the software renderer."""
-    if hasattr(os, "sched_getaffinity"):
-        return max(1, len(os.sched_getaffinity(0)))
-    return os.cpu_count() or 1
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return max(1, min(cores, _container_cores(CPU_QUOTA) or cores))
+
+
+def _container_cores(path: Path) -> int | None:
+    """Return the cores that a container may use (cgroup v2: "quota period" or "max period"), None for no limit."""
+    try:
+        quota, period = path.read_text("ascii").split()
+        return max(1, round(int(quota) / int(period)))
+    except (OSError, ValueError, ZeroDivisionError):
+        return None
 
 
 def render_shards(
@@ -166,11 +176,6 @@ def after_death(plan: Plan, task: ShardTask, death: Death, announced: tuple[str,
 def _last_words(death: Death) -> str:
     lines = [line for line in death.log.splitlines() if line.strip()]
     return f"Its last words: {' / '.join(lines[-3:])}" if lines else ""
-
-
-def worker_count_for(plan: Plan, workers: int | None) -> int:
-    """Return how many workers a run would use on the software renderer, for estimates."""
-    return min(workers or default_workers(), max(1, len(plan.shards)))
 
 
 def describe_renderers(results: Sequence[ShardResult]) -> dict[str, Any]:
