@@ -12,6 +12,7 @@ from mmdgen.annotate.motion import displacement
 from mmdgen.annotate.mouth import MouthFinding, find_mouth, given_mouth
 from mmdgen.annotate.records import Annotation, EyeMorphs, HeadBounds
 from mmdgen.annotate.skull import find_top
+from mmdgen.errors import AnnotationError
 from mmdgen.model.records import Model
 
 
@@ -22,7 +23,7 @@ def annotate(model: Model, *, bounds: HeadBounds | None = None, eyes: EyeMorphs 
 
     Raises `AnnotationError` with a code that says why the model cannot be used: ``no_vertices``, ``no_head_bone``,
     ``not_a_character``, ``no_eye_morph``, ``no_eye_morph_left``, ``no_eye_morph_right``, ``no_mouth_morph``,
-    ``no_face_geometry``.
+    ``no_face_geometry``, ``not_facing_front``.
     """
     bones = find_bones(model)
     if bounds is not None and eyes is not None:
@@ -42,6 +43,7 @@ def annotate(model: Model, *, bounds: HeadBounds | None = None, eyes: EyeMorphs 
         mouth = given_mouth(model, lids, share, eyes.mouth_open)
     if bounds is None:
         mesh = head_mesh(model, share)
+        _check_front(model, mesh, lids)
         chin = find_chin(model, mesh, lids, mouth, _skin(model, mesh, lids, mouth))
         top = find_top(model, mesh, lids, chin)
         bounds = HeadBounds(
@@ -52,6 +54,20 @@ def annotate(model: Model, *, bounds: HeadBounds | None = None, eyes: EyeMorphs 
             reason=f"chin: {chin.reason}; top: {top.reason}",
         )
     return Annotation(bones.neck, bones.head, bounds, eyes, bones.notes)
+
+
+def _check_front(model: Model, mesh: HeadMesh, eyes: EyeFinding) -> None:
+    """Raise `AnnotationError` ``not_facing_front`` if the lids do not lie before the middle of the head."""
+    moved = displacement(model, eyes.slots["normal_both"] or eyes.slots["smile_both"], eyes.center_x)
+    box = eyes.boxes["left"]
+    near = np.abs(mesh.corners[:, 0, 1] - box.y) < 2 * box.half_width
+    if len(moved.index) and near.any():
+        lids = np.quantile(model.position[moved.index, 2], 0.1)
+        middle = np.quantile(mesh.corners[near, 0, 2], (0.02, 0.98)).mean()
+        if lids > middle:
+            raise AnnotationError(
+                "not_facing_front", f"{model.path}: the eyes (z = {lids:.2f}) lie behind the head's middle"
+            )
 
 
 def _skin(model: Model, mesh: HeadMesh, eyes: EyeFinding, mouth: MouthFinding) -> frozenset[int]:

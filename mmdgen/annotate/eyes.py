@@ -181,6 +181,7 @@ def _reference(model: Model, named: list[Candidate], center: float) -> Candidate
             continue
         rank = {"blink": 3.0, "smile": 2.0, "wink": 1.0}[candidate.kind or "wink"]
         rank += 0.5 if len(closures) == 2 and min(closures) > 0.5 * max(closures) else 0.0
+        rank += 0.3 if candidate.main else 0.0
         rank -= 0.25 if candidate.name.number else 0.0
         if (rank, max(closures)) > best_rank:
             best, best_rank = candidate, (rank, max(closures))
@@ -189,23 +190,22 @@ def _reference(model: Model, named: list[Candidate], center: float) -> Candidate
 
 def _by_geometry(model: Model, bones: HeadBones, candidates: list[Candidate], center: float) -> Candidate | None:
     """Without names: of the morphs that sink lids on both sides, the one that closes most and moves little else."""
-    best, best_score = None, 0.0
+    scored = []
     for candidate in candidates:
-        motions = [lid_motion(model, candidate.moved, side, center, None) for side in SIDES]
-        if any(m is None for m in motions):
+        left, right = (lid_motion(model, candidate.moved, side, center, None) for side in SIDES)
+        if left is None or right is None or left.pushed or right.pushed:
             continue
-        left, right = (m for m in motions if m is not None)
         if min(left.closure, right.closure) < 0.7 * max(left.closure, right.closure):
             continue
         if bones.left_eye >= 0:
-            eye = model.skeleton.rest[bones.left_eye]
-            if abs(left.x - eye[0]) > 0.5 or abs(left.y - eye[1]) > 0.5:
+            eye, apart = model.skeleton.rest[bones.left_eye], abs(left.x - right.x)
+            if abs(left.x - eye[0]) > 0.5 * apart or abs(left.y - eye[1]) > 0.5 * apart:
                 continue
         sinking = (left.down + right.down) / (left.closure + right.closure + 1e-9)
-        score = (left.closure + right.closure) * max(sinking - 0.4, 0.0) * (1.0 if left.bend > 0 else 0.8)
-        if score > best_score:
-            best, best_score = candidate, score
-    return best
+        scored.append(((left.closure + right.closure) * max(sinking - 0.4, 0.0), candidate))
+    # Of those that do it nearly as well the first: まばたき leads the eye panel by custom.
+    most = max((score for score, _ in scored), default=0.0)
+    return next((candidate for score, candidate in scored if score > 0 and score >= 0.7 * most), None)
 
 
 def _alike(model: Model, reference: Candidate, candidates: list[Candidate], boxes, center: float) -> list[Candidate]:
@@ -364,7 +364,8 @@ def _fill(pool: list[Candidate], boxes: dict[str, EyeBox]):
     certainty: dict[str, float] = {}
     reasons = []
     for shape in ("normal", "smile"):
-        both = _preferred([c for c in pool if c.side == "both" and c.shape == shape])
+        boths = [c for c in pool if c.side == "both" and c.shape == shape]
+        both = _preferred([c for c in boths if min(_purity(c, s) for s in SIDES) >= PURE / 2]) or _preferred(boths)
         if both is not None:
             slots[f"{shape}_both"] = (MorphTerm(both.morph),)
         for side in SIDES:

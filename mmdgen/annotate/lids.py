@@ -42,6 +42,7 @@ class LidMotion:
     x: float
     y: float
     half_width: float
+    pushed: bool = False  # a closed eye is pushed forward instead: `down` is how far
 
     @property
     def closure(self) -> float:
@@ -68,8 +69,12 @@ def lid_motion(model: Model, moved: Displacement, side: str, center_x: float, bo
     position, offset = position[near], offset[near]
     rise = offset[:, 1]
     down, up = float(max(-rise.min(), 0.0)), float(max(rise.max(), 0.0))
+    farthest = float(np.linalg.norm(offset, axis=1).max())
+    pushed = down + up < 0.1 * farthest
+    if pushed:
+        down = farthest
     # The lids' edges: what moves at least half as far as the fastest, in the way that moves most.
-    leading = rise <= -0.5 * down if down > 0 else rise >= 0.5 * up
+    leading = rise <= 0.5 * min(rise.min(), 0.0) if down > 0 else rise >= 0.5 * up
     line = position[leading] + offset[leading]
     spread = line[:, 0]
     middle, half_width = (spread.min() + spread.max()) / 2, (spread.max() - spread.min()) / 2
@@ -81,7 +86,7 @@ def lid_motion(model: Model, moved: Displacement, side: str, center_x: float, bo
         line_y, bend = float(coefficients[0]), float(coefficients[2])
     start = position[leading]
     return LidMotion(
-        down, up, line_y, bend, amount, inside, float(middle), float(start[:, 1].mean()), float(half_width)
+        down, up, line_y, bend, amount, inside, float(middle), float(start[:, 1].mean()), float(half_width), pushed
     )
 
 

@@ -15,6 +15,7 @@ from mmdgen.model.records import Model, MorphTerm
 MOUTH_PANEL = 3
 # An opening below this part of the distance between the eyes is no open mouth.
 LEAST_OPENING = 0.04
+NAMELESS = 9.0  # the rank of morphs without a known name
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,8 +54,11 @@ def find_mouth(model: Model, eyes: EyeFinding, share: np.ndarray) -> MouthFindin
             break
     if not usable:
         raise AnnotationError("no_mouth_morph", f"{model.path}: none of its {len(model.morphs)} morphs opens the mouth")
+    widest = max(item.opening for item in usable)
     best = min(
-        usable, key=lambda item: (item.rank, -item.opening if item.rank >= names.MOUTH_BY_LETTER else 0, item.morph)
+        usable,
+        # Without a name the first morph that opens widely: あ leads the mouth panel by custom.
+        key=lambda item: (item.rank, item.rank >= NAMELESS and item.opening < 0.6 * widest, item.morph),
     )
     if best.rank < 1:
         confidence, reason = 0.97, f"mouth: {best.label} lowers the lip by {best.opening:.2f} MU"
@@ -80,7 +84,7 @@ def _openings(model: Model, eyes: EyeFinding, share: np.ndarray, named: bool) ->
         place = _opening(model, displacement(model, [MorphTerm(number)], eyes.center_x), eyes, share)
         if place is None:
             continue
-        order = 9.0 if rank is None else float(rank)
+        order = NAMELESS if rank is None else float(rank)
         order += (
             (0.4 if parsed.number else 0.0) + (0.2 if parsed.sided else 0.0) + (0.1 if parsed.base != "あ" else 0.0)
         )
@@ -114,10 +118,11 @@ def _opening(model: Model, moved: Displacement, eyes: EyeFinding, share: np.ndar
     if np.count_nonzero(near) < 3:
         return None
     rise = moved.offset[near, 1].astype(np.float64)
-    weight = np.abs(rise)
-    if weight.sum() == 0:
-        return None
+    size = np.linalg.norm(moved.offset[near].astype(np.float64), axis=1)
     opening = max(-rise.min(), 0.0) + min(max(rise.max(), 0.0), max(-rise.min(), 0.0))
+    weight = np.abs(rise)
+    if opening < 0.1 * size.max():
+        opening, weight = 0.5 * size.max(), size  # an open mouth that is pushed forward instead of lips that part
     # Lips: the vertices whose motion changes most; the jaw below moves along.
     y = float((position[near, 1] * weight).sum() / weight.sum())
     return float(opening), y

@@ -20,6 +20,8 @@ _KANA |= {
     for shift in (0, 0x60)
 }
 _SIDE_WORDS = re.compile(r"left|right")
+_BOTH_WORDS = re.compile(r"両目(?=.)|(?<=.)両目|両方|両眼|(?<=.)両$|^両")
+_ORNAMENT = re.compile(r"^[^\w]+(?=\w)|(?<=\w)[^\w]+$")
 # A single l or r is a side only where the spelling sets it apart: _L, .R, (l), " R", eyeL, ウィンクR, まばたき_l.
 _SIDE_LETTER = re.compile(
     r"(?:(?<=[\s_\-.(（\[【・])[lrLR](?=$|[\s_\-.)）\]】\d])|(?<=[^\W\dA-Za-z])[LRlr](?=$|\d)|(?<=[a-z\d])[LR](?=$))"
@@ -50,6 +52,7 @@ def parse(name: str) -> ParsedName:
     text, letters = _SIDE_LETTER.subn(" ", text)
     folded = key(text)
     folded, words = _SIDE_WORDS.subn("", folded)
+    folded = _BOTH_WORDS.sub("", _ORNAMENT.sub("", folded)) or folded
     bare = folded.replace("左", "").replace("右", "").replace("片目", "").replace("片", "")
     digits = re.sub(r"\D", "", bare)
     base = re.sub(r"\d+", "", bare)
@@ -108,12 +111,12 @@ BLINK = _keys(
     "まばたき 瞬き 瞬 またたき 瞬目 目閉じ 目を閉じる 目とじ 目閉 閉じ目 閉じる目 閉目 閉眼 闭眼 闭目 眨眼 眨眼睛 眼閉じ 目瞑り 目つむり つむり 瞑り 瞑る "
     "blink eyeblink blinkeye eyesblink blinkeyes blinkboth eyesclosed eyeclosed eyeclose eyesclose closeeye closeeyes "
     "closedeyes closedeye FclEYEClose vrcblink vblink shuteyes eyesshut eyelidclose 両目閉じ mabataki BlendShape1Blink "
-    "face.M_F00_000_00_Fcl_EYE_Close eyeCloseBoth eyelidsclosed"
+    "face.M_F00_000_00_Fcl_EYE_Close eyeCloseBoth eyelidsclosed 깜빡임 깜빡 눈깜빡임 눈감기"
 )
 SMILE_EYES = _keys(
     "笑い 笑 笑い目 目笑い 笑目 わらい 笑顔 目笑 目笑顔 笑眼 微笑 目微笑 微笑み ほほえみ 微笑み目 にこ目 ニコ目 にこにこ 笑颜 微笑眼 眯眼 眯眼笑 "
     "smile eyesmile smileeye smileeyes eyessmile happy joy eyejoy FclEYEJoy FclALLJoy eyehappy happyeyes warai laugh "
-    "eyelaugh smileclosed"
+    "eyelaugh smileclosed 웃음 미소 눈웃음"
 )
 WINK = _keys(
     "ウィンク ういんく うぃんく ウインク wink eyewink winkeye winking 眨单眼 单眼眨 单眨 ウィンク目 uinku 媚眼"
@@ -131,9 +134,14 @@ NEGATIVE_WORDS = re.compile(
     r"squint|pupil|iris|白目|星|はあと|はーと|heart|髪|服|しいたけ|ぐるぐる|調整|補正|用$"
 )
 
+# Longer names that still say it (垂れ目まばたき, wink_smile); only used where nothing is spelled plainly.
+_PARTS = (("ういんく", "wink"), ("wink", "wink"), ("まばたき", "blink"), ("瞬き", "blink"), ("blink", "blink"))
+
 # Best spelling first; the index is the rank.
 _MOUTH_RANKS = (
-    _keys("あ a aa ah va vaa vrcvaa FclMTHA MTHA moutha 啊 ア 口あ 口a あ口 発音あ 口_あ mouthaa mouthah 「あ」 あー"),
+    _keys(
+        "あ a aa ah va vaa vrcvaa FclMTHA MTHA moutha 啊 ア 口あ 口a あ口 発音あ 口_あ mouthaa mouthah 「あ」 あー 아 입벌림"
+    ),
     _keys("あああ ああ aaa あ大 大あ あ3"),
     _keys(
         "口開け 口開 口あけ 口を開ける 開口 开口 张嘴 张口 張嘴 mouthopen openmouth jawopen 大口 口大 口开 嘴张开 嘴巴张开 open 口を開く kuchiake"
@@ -171,4 +179,7 @@ def eye_class(parsed: ParsedName) -> str | None:
                 return "smile"
             if inner in WINK:
                 return "wink"
+    for part, kind in _PARTS:
+        if part in base:
+            return kind
     return None
