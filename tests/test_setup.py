@@ -337,7 +337,9 @@ def test_an_environment_is_made_once_used_quickly_and_repaired(bare: Path) -> No
     assert str(bare / ".venv") in pip.stdout
 
     (bare / ".venv/mmdgen-stamps/installing").touch()  # killed while installing
+    (bare / ".mmdgen/gl.x1y2z3").mkdir()  # and while unpacking
     assert "incomplete" in hello().stderr
+    assert not (bare / ".mmdgen/gl.x1y2z3").exists()
     (bare / ".venv/mmdgen-stamps/base").unlink()  # killed while making it
     assert "incomplete" in hello().stderr
     assert hello().stderr == ""

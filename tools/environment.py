@@ -317,6 +317,9 @@ def main() -> int:
         with locked():
             if LOG.exists() and LOG.stat().st_size > 2_000_000:
                 LOG.unlink()
+            for path in STATE.glob("*.*"):  # half-unpacked packages of a run that was killed
+                if path.is_dir():
+                    shutil.rmtree(path)
             log(f"==== {time.strftime('%Y-%m-%d %H:%M:%S')} {arguments.groups} {'gl' if arguments.gl else ''}")
             ensure_venv()
             with ThreadPoolExecutor(1) as beside:  # apt and pip share nothing, and each waits for the network
