@@ -149,7 +149,8 @@ def examine(device: int | None = None) -> dict[str, Any]:
     probe = gl_setup.probe(every_device=True)
     gl: dict[str, Any] = {"devices": list(probe.devices), "libraries": list(probe.libraries)}
     if not probe.ok:
-        problems.append({"what": f"OpenGL does not work: {probe.problem}", "how": gl_setup.advice()})
+        how = f"mmdgen doctor --fix. {gl_setup.advice()}"
+        problems.append({"what": f"OpenGL does not work: {probe.problem}", "how": how})
     elif not problems:
         try:
             gl.update(_draw(device))
