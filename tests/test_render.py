@@ -270,12 +270,14 @@ def test_outlines_widen_the_silhouette_by_their_size(renderer):
 # Exact shortcuts
 
 
-def test_expression_images_equal_full_redraws_bit_for_bit(renderer):
+@pytest.mark.parametrize("kind", ["plain", "bone morph"])
+def test_expression_images_equal_full_redraws_bit_for_bit(renderer, kind):
     poses = sample_poses(THA1, 5, "toy", 0, 12)
-    toy = toy_builder()
+    toy, binding = (toy_builder(), toy_binding()) if kind == "plain" else (rich_toy(hang=3), rich_binding())
     for number, material in enumerate(toy.materials):
         toy.materials[number] = dataclasses.replace(material, flags=pmx.EDGE, edge_size=3.0)
-    prepared = prepare_model(toy.model(), toy_binding(), toy_view(outline=1.0))
+    prepared = prepare_model(toy.model(), binding, toy_view(outline=1.0))
+    assert prepared.rig.expression_box is not None
     assert 0 < len(prepared.rig.expression_index) < len(prepared.rig.index)
     with renderer.scene(prepared) as scene:
         quick = list(scene.expressions(poses))
@@ -345,8 +347,11 @@ def test_poses_of_the_wrong_shape_are_refused(renderer):
 # GPU positions against the oracle
 
 
-def rich_toy():
-    """BDEF4, SDEF, more than four groups, an appending bone and a bone morph."""
+def rich_toy(hang: int = 6):
+    """BDEF4, SDEF, more than four groups, an appending bone and a bone morph of the jaw (bone 4), which has a quad.
+
+    The confetti hangs on the first `hang` bones only.
+    """
     toy = toy_builder()
     toy.bones += [
         pmx.PmxBone("頭D", position=(0.1, 16.8, 0.1), parent_index=1, append_index=2, append_ratio=-0.6,
@@ -355,14 +360,15 @@ def rich_toy():
         pmx.PmxBone("顎追従", position=(0, 17, -0.5), parent_index=1, append_index=4, append_ratio=0.5,
                     flags=pmx.BONE_APPEND_ROTATION),
     ]  # fmt: skip
+    toy.quad((0, 17.0, -1.2), (0.2, 0, 0), (0, 0.1, 0), (pmx.BDEF1, (4,), (1.0,), None))
     rng = np.random.default_rng(2)
     for _ in range(20):
         weights = rng.dirichlet(np.ones(4)).astype(np.float32)
-        bones = tuple(int(bone) for bone in rng.choice(6, 4, replace=False))
+        bones = tuple(int(bone) for bone in rng.choice(hang, 4, replace=hang < 4))
         spot = np.array([0, 17.8, 0]) + rng.normal(size=3)
         toy.quad(spot, rng.normal(size=3) * 0.2, rng.normal(size=3) * 0.2, (pmx.BDEF4, bones, weights, None))
     for _ in range(20):
-        pair = tuple(int(bone) for bone in rng.choice(4, 2, replace=False))
+        pair = tuple(int(bone) for bone in rng.choice(min(hang, 4), 2, replace=False))
         c = np.array([0, 16.8, 0]) + rng.normal(size=3) * 0.3
         sdef = (c, c + rng.normal(size=3) * 0.2, c + rng.normal(size=3) * 0.2)
         weight = (float(rng.uniform(0.05, 0.95)),)
@@ -432,25 +438,32 @@ def test_material_morphs_show_hidden_parts(renderer):
     np.testing.assert_allclose(half[180, 128, :3], linear_to_srgb(mixed) * 255, atol=2)
 
 
-def test_atlas_tiles_match_single_pictures():
-    """Batches on one atlas, partial last batch included: the same but for rounding at edges."""
+def test_atlas_tiles_match_single_pictures(renderer, monkeypatch):
+    """Batches on one atlas, partial last batch included: the same but for rounding at edges, nothing leaks between."""
     poses = sample_poses(THA1, 2, "atlas", 0, 11)
-    prepared = [
-        prepare_model(toy_builder().model(), toy_binding(), toy_view(size=128)),
-        prepare_model(rich_toy().model(), rich_binding(), toy_view(size=128)),
-    ]
+    wide = rich_toy()
+    wide.quad((0, 17.9, -1.5), (9, 0, 0), (0, 0.2, 0))
+    wide.material("beam far beyond the frame", YELLOW)
+    cases = [(toy_builder(), toy_binding()), (wide, rich_binding())]
+    prepared = [prepare_model(toy.model(), binding, toy_view(size=128)) for toy, binding in cases]
     pictures = {}
     for tiles in ((1, 1), (3, 2)):
-        with Renderer(tiles=tiles) as renderer:
-            for number, item in enumerate(prepared):
-                with renderer.scene(item) as scene:
-                    pictures[tiles, number] = [scene.rest(), *scene.expressions(poses), *scene.posed(poses)]
+        monkeypatch.setattr(renderer, "tiles", tiles)
+        for number, item in enumerate(prepared):
+            with renderer.scene(item) as scene:
+                pictures[tiles, number] = [scene.rest(), *scene.expressions(poses), *scene.posed(poses)]
     for number in range(2):
         single, atlas = pictures[(1, 1), number], pictures[(3, 2), number]
         assert len(single) == len(atlas) == 23
         for a, b in zip(single, atlas, strict=True):
             different = (np.abs(a.astype(int) - b) > 1).any(axis=-1)
-            assert different.mean() < 0.002
+            # Rounding decides between samples at edges, and between the crossing triangles of the second toy.
+            assert different.mean() < (0.004 if number == 0 else 0.008)
+
+
+def test_one_renderer_at_a_time(renderer):
+    with pytest.raises(RenderError, match="a renderer already"):
+        Renderer()
 
 
 @pytest.mark.corpus

@@ -9,6 +9,7 @@ import click
 
 from mmdgen import __version__
 from mmdgen.errors import MmdgenError
+from mmdgen.render.gl_setup import restart_with_unpacked
 
 # name -> (module, one line for the list of commands)
 COMMANDS = {
@@ -54,6 +55,7 @@ def cli() -> None:
 
 def main() -> None:
     """Run the command line: errors of mmdgen become one line and exit status 1, wrong usage exits with 2."""
+    restart_with_unpacked()  # where `doctor --fix` unpacked OpenGL, it has to be known before the process starts
     try:
         cli(standalone_mode=True)
     except MmdgenError as error:

@@ -50,7 +50,8 @@ class RigidGroups:
         return len(self.leader)
 
 
-def _appends(skeleton: Skeleton, bone: int) -> bool:
+def appends(skeleton: Skeleton, bone: int) -> bool:
+    """Return whether `bone` follows an append source."""
     return (
         bool(skeleton.append_rotation[bone] or skeleton.append_translation[bone]) and skeleton.append_source[bone] >= 0
     )
@@ -68,11 +69,11 @@ def rigid_groups(skeleton: Skeleton, moving: frozenset[int]) -> RigidGroups:
     leader, parent_group = [-1], [-1]
     for bone in skeleton.order.tolist():
         source = int(skeleton.append_source[bone])
-        if _appends(skeleton, bone):
+        if appends(skeleton, bone):
             if skeleton.append_local[bone]:
                 active[bone] = group[source] != 0
             else:
-                active[bone] = active[source] if _appends(skeleton, source) else source in moving
+                active[bone] = active[source] if appends(skeleton, source) else source in moving
         parent = int(skeleton.parent[bone])
         above = int(group[parent]) if parent >= 0 else 0
         if bone in moving or active[bone]:
@@ -96,14 +97,14 @@ def evaluate_groups(skeleton: Skeleton, groups: RigidGroups, motion: BoneMotion)
         bone = groups.leader[number]
         local_rotation = motion.rotation.get(bone, still_rotation)
         local_translation = motion.translation.get(bone, still_translation)
-        if _appends(skeleton, bone):
+        if appends(skeleton, bone):
             source, ratio = int(skeleton.append_source[bone]), float(skeleton.append_ratio[bone])
             if skeleton.append_local[bone]:
                 own = int(groups.group_of_bone[source])
                 source_rotation = rotation[:, own]
                 pivot = skeleton.rest[source].astype(np.float64)
                 source_translation = quaternion_rotate(source_rotation, pivot) + translation[:, own] - pivot
-            elif _appends(skeleton, source):
+            elif appends(skeleton, source):
                 source_rotation = append_rotation.get(source, still_rotation)
                 source_translation = append_translation.get(source, still_translation)
             else:

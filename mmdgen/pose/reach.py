@@ -7,18 +7,43 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from mmdgen.model.morphs import FlatMorph
 from mmdgen.model.records import Skeleton
-from mmdgen.pose.binding import PoseBinding
-from mmdgen.pose.bones import RigidGroups
-from mmdgen.pose.motion import rotation_limits
+from mmdgen.pose.bones import RigidGroups, appends
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Reach:
-    """Boxes of points: `low` and `high` f32 or f64 [V, 3] MU, here of the vertices after morphs, before bones."""
+    """Boxes of points: `low` and `high` f32 or f64 [V, 3] MU."""
 
     low: np.ndarray
     high: np.ndarray
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class BoneLimits:
+    """What can happen to bones: `turns[b]` lists (axis, largest angle) in the order in which they are applied;
+    `angle[b]` radians and `shift[b]` MU bound what bone morphs add."""
+
+    turns: dict[int, list[tuple[int, float]]]
+    angle: dict[int, float]
+    shift: dict[int, float]
+
+    def total_angle(self, bone: int) -> float:
+        return sum(angle for _, angle in self.turns.get(bone, [])) + self.angle.get(bone, 0.0)
+
+
+def bone_limits(turns: dict[int, list[tuple[int, float]]], flat: dict[str, FlatMorph]) -> BoneLimits:
+    """Return the limits when every morph parameter lies in [0, 1]."""
+    angle: dict[int, float] = {}
+    shift: dict[int, float] = {}
+    for item in flat.values():
+        for row, bone in enumerate(item.bone_index.tolist()):
+            weight = abs(float(item.bone_weight[row]))
+            half = math.acos(min(1.0, abs(float(item.bone_rotation[row][3]))))
+            angle[bone] = angle.get(bone, 0.0) + 2 * half * weight
+            shift[bone] = shift.get(bone, 0.0) + float(np.linalg.norm(item.bone_translation[row])) * weight
+    return BoneLimits(turns, angle, shift)
 
 
 def _rotate(box: Reach, axis: int, angle: float) -> Reach:
@@ -34,73 +59,91 @@ def _rotate(box: Reach, axis: int, angle: float) -> Reach:
     return Reach(low, high)
 
 
-def _append_angle(skeleton: Skeleton, bone: int, angles: dict[int, float]) -> float | None:
-    """Return a bound for the angle of `bone`'s append rotation, or None where nothing simple is known."""
-    scale, seen = 1.0, set()
-    while skeleton.append_rotation[bone] or skeleton.append_translation[bone]:
-        if bone in seen or skeleton.append_local[bone] or skeleton.append_translation[bone]:
+def _swing(box: Reach, angle: float, shift: float) -> Reach:
+    """Return boxes that hold `box` turned by up to `angle` about any axis through the origin, then moved by `shift`."""
+    distance = np.linalg.norm(np.maximum(np.abs(box.low), np.abs(box.high)), axis=1, keepdims=True)
+    far = 2 * math.sin(min(angle, math.pi) / 2) * distance + shift
+    return Reach(box.low - far, box.high + far)
+
+
+def _append_bound(skeleton: Skeleton, bone: int, limits: BoneLimits) -> tuple[float, float] | None:
+    """Return bounds for the angle and shift of `bone`'s append, or None where nothing simple is known."""
+    if not appends(skeleton, bone):
+        return 0.0, 0.0
+    if skeleton.append_local[bone]:
+        return None
+    source, ratio = int(skeleton.append_source[bone]), abs(float(skeleton.append_ratio[bone]))
+    if appends(skeleton, source):
+        above = _append_bound(skeleton, source, limits)
+        if above is None:
             return None
-        seen.add(bone)
-        scale *= abs(float(skeleton.append_ratio[bone]))
-        bone = int(skeleton.append_source[bone])
-    return angles[bone] * scale if bone in angles else None
+        angle, shift = above
+    else:
+        angle, shift = limits.total_angle(source), limits.shift.get(source, 0.0)
+    return (
+        angle * ratio if skeleton.append_rotation[bone] else 0.0,
+        shift * ratio if skeleton.append_translation[bone] else 0.0,
+    )
+
+
+def moved_groups(skeleton: Skeleton, groups: RigidGroups, limits: BoneLimits) -> np.ndarray:
+    """Return which groups can move at all within `limits`, bool [G]."""
+    moved = np.zeros(groups.count, bool)
+    for number in range(1, groups.count):
+        bone = groups.leader[number]
+        append = _append_bound(skeleton, bone, limits)
+        own = limits.total_angle(bone) > 0 or limits.shift.get(bone, 0.0) > 0
+        moved[number] = own or append is None or append != (0.0, 0.0) or moved[groups.parent[number]]
+    return moved
 
 
 def _group_reach(
-    points: Reach, number: int, skeleton: Skeleton, groups: RigidGroups, limits: dict, morphed: frozenset[int]
+    points: Reach, number: int, skeleton: Skeleton, groups: RigidGroups, limits: BoneLimits
 ) -> Reach | None:
-    """Return boxes of `points` under group `number`'s motion, or None where a bone morph or an odd append drives it."""
+    """Return boxes of `points` under group `number`'s motion, or None where nothing simple is known."""
     if number == 0:
         return points
     bone = groups.leader[number]
-    if bone in morphed:
+    append = _append_bound(skeleton, bone, limits)
+    if append is None:
         return None
     pivot = skeleton.rest[bone].astype(np.float64)
     local = Reach(points.low - pivot, points.high - pivot)
-    for axis, angle in limits.get(bone, []):
-        local = _rotate(local, axis, angle)
-    if (skeleton.append_rotation[bone] or skeleton.append_translation[bone]) and skeleton.append_source[bone] >= 0:
-        known = {key: sum(a for _, a in value) for key, value in limits.items() if key not in morphed}
-        angle = _append_angle(skeleton, bone, known)
-        if angle is None:
-            return None
-        distance = np.linalg.norm(np.maximum(np.abs(local.low), np.abs(local.high)), axis=1, keepdims=True)
-        swing = 2 * math.sin(min(angle, math.pi) / 2) * distance
-        local = Reach(local.low - swing, local.high + swing)
-    elif bone not in limits:
-        return None
+    angle, shift = append[0] + limits.angle.get(bone, 0.0), append[1] + limits.shift.get(bone, 0.0)
+    if angle or shift:
+        local = _swing(local, angle, shift)
+    for axis, turn in limits.turns.get(bone, []):
+        local = _rotate(local, axis, turn)
     outer = Reach(local.low + pivot, local.high + pivot)
-    return _group_reach(outer, groups.parent[number], skeleton, groups, limits, morphed)
+    return _group_reach(outer, groups.parent[number], skeleton, groups, limits)
 
 
 def group_boxes(
     points: Reach,
     skeleton: Skeleton,
-    binding: PoseBinding,
     groups: RigidGroups,
+    limits: BoneLimits,
     vertex_group: np.ndarray,
     vertex_weight: np.ndarray,
     unbounded: np.ndarray,
-    morphed_bones: frozenset[int],
-) -> tuple[np.ndarray, np.ndarray]:
-    """Return the x-y boxes (low, high) f64 [V, 2] MU that hold each vertex under any pose.
+) -> Reach:
+    """Return boxes f64 [V, 3] MU that hold each vertex under any pose within `limits`; `points` are after morphs.
 
     A blend of groups (weights >= 0 that sum to 1) stays in the hull of their boxes. Vertices in `unbounded` (SDEF), and
-    those of groups that a bone in `morphed_bones` or an odd append drives, get infinite boxes: they are never dropped.
+    those of groups that a local append drives, get infinite boxes: they are never dropped.
     """
     count = len(points.low)
-    low, high = np.full((count, 2), np.inf), np.full((count, 2), -np.inf)
-    limits = rotation_limits(binding)
+    low, high = np.full((count, 3), np.inf), np.full((count, 3), -np.inf)
     for number in range(groups.count):
         mine = np.flatnonzero(((vertex_group == number) & (vertex_weight > 0)).any(axis=1))
         if not len(mine):
             continue
         part = Reach(points.low[mine].astype(np.float64), points.high[mine].astype(np.float64))
-        reach = _group_reach(part, number, skeleton, groups, limits, morphed_bones)
+        reach = _group_reach(part, number, skeleton, groups, limits)
         if reach is None:
             low[mine], high[mine] = -np.inf, np.inf
         else:
-            low[mine] = np.minimum(low[mine], reach.low[:, :2])
-            high[mine] = np.maximum(high[mine], reach.high[:, :2])
+            low[mine] = np.minimum(low[mine], reach.low)
+            high[mine] = np.maximum(high[mine], reach.high)
     low[unbounded], high[unbounded] = -np.inf, np.inf
-    return low, high
+    return Reach(low, high)

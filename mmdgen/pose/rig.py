@@ -15,8 +15,8 @@ from mmdgen.model.morphs import FlatMorph, flatten_terms
 from mmdgen.model.records import Model
 from mmdgen.pose.binding import PoseBinding
 from mmdgen.pose.bones import BoneMotion, RigidGroups, evaluate_groups, rigid_groups
-from mmdgen.pose.motion import bone_motion, moving_bones
-from mmdgen.pose.reach import Reach, group_boxes
+from mmdgen.pose.motion import bone_motion, moving_bones, rotation_limits
+from mmdgen.pose.reach import Reach, bone_limits, group_boxes, moved_groups
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,11 +100,12 @@ def build_rig(model: Model, binding: PoseBinding, frame: Frame, outline: float =
     sdef_row = _sdef_rows(model, vertex_group, vertex_weight)
 
     low, high = _morph_extent(model, [flat[name] for name in names])
-    reach = Reach(model.position + low, model.position + high)
-    morphed = frozenset(int(bone) for item in flat.values() for bone in item.bone_index)
-    boxes = group_boxes(reach, model.skeleton, binding, groups, vertex_group, vertex_weight, sdef_row >= 0, morphed)
+    morphed = Reach(model.position + low, model.position + high)
+    unbounded = sdef_row >= 0
+    limits = bone_limits(rotation_limits(binding), flat)
+    reach = group_boxes(morphed, model.skeleton, groups, limits, vertex_group, vertex_weight, unbounded)
     push = outline * model.edge_scale * _largest_edge(model)
-    in_frame = _faces_in(model.face, boxes, push, (frame.left, frame.right, frame.bottom, frame.top))
+    in_frame = _faces_in(model.face, reach, push, (frame.left, frame.right, frame.bottom, frame.top))
     visible = _visible_materials(model, [flat[name] for name in names])
     material_of_face = np.repeat(np.arange(len(model.materials)), [material.face_count for material in model.materials])
     keep = in_frame & visible[material_of_face]
@@ -112,23 +113,23 @@ def build_rig(model: Model, binding: PoseBinding, frame: Frame, outline: float =
 
     vertex, index = np.unique(kept_face, return_inverse=True)
     index = index.reshape(-1, 3)
-    box = _expression_box(model, [flat[name] for name in names], kept_face, reach, push)
+    # With the head at rest, only the morphs' own effects are left.
+    still = bone_limits({}, flat)
+    driven = moved_groups(model.skeleton, groups, still)
+    by_bones = np.any((vertex_weight > 0) & driven[vertex_group], axis=1)
+    near = group_boxes(morphed, model.skeleton, groups, still, vertex_group, vertex_weight, unbounded & by_bones)
+    box = _expression_box([flat[name] for name in names], kept_face, near, by_bones, push)
     if box is None:
         inside = np.ones(len(kept_face), bool)
     else:
         # Whole pixels are redrawn: up to two more on each side than the box itself.
         wide = (box[0] - 3 * frame.pixel, box[1] + 3 * frame.pixel, box[2] - 3 * frame.pixel, box[3] + 3 * frame.pixel)
-        inside = _faces_in(kept_face, (reach.low[:, :2], reach.high[:, :2]), push, wide)
+        inside = _faces_in(kept_face, near, push, wide)
 
     morph_slot, morph_offset = _morph_columns(model, [flat[name] for name in names], vertex)
     kept_sdef = sdef_row[vertex]
     sdef_slot = np.where(kept_sdef >= 0, np.cumsum(kept_sdef >= 0) - 1, -1).astype(np.int32)
     group_index, group_weight = vertex_group[vertex], vertex_weight[vertex]
-    distance = (
-        np.linalg.norm(model.position[vertex] - model.skeleton.rest[binding.neck], axis=1) if len(vertex) else [0]
-    )
-    pivot = float(model.skeleton.rest[binding.neck][2])
-    radius = float(np.max(distance)) + float(np.abs([low, high]).max(initial=0)) + float(push.max(initial=0)) + 1.0
     return Rig(
         model=model,
         binding=binding,
@@ -148,7 +149,7 @@ def build_rig(model: Model, binding: PoseBinding, frame: Frame, outline: float =
         expression_box=box,
         expression_index=index[inside].astype(np.uint32).reshape(-1),
         expression_draws=_draw_ranges(kept_material[inside]),
-        depth=(pivot - radius, pivot + radius),
+        depth=_depth(model, binding, reach, vertex, push),
     )
 
 
@@ -207,13 +208,28 @@ def _largest_edge(model: Model) -> float:
     return max((material.edge_size for material in model.materials if material.edge), default=0.0)
 
 
-def _faces_in(face: np.ndarray, boxes: tuple[np.ndarray, np.ndarray], push: np.ndarray, box) -> np.ndarray:
+def _faces_in(face: np.ndarray, boxes: Reach, push: np.ndarray, box: tuple[float, float, float, float]) -> np.ndarray:
     """Return which faces' bounds (of vertex boxes widened by `push`) overlap `box` (left, right, bottom, top)."""
-    low, high = boxes[0] - push[:, None], boxes[1] + push[:, None]
+    low, high = boxes.low[:, :2] - push[:, None], boxes.high[:, :2] + push[:, None]
     least = np.minimum(np.minimum(low[face[:, 0]], low[face[:, 1]]), low[face[:, 2]])
     most = np.maximum(np.maximum(high[face[:, 0]], high[face[:, 1]]), high[face[:, 2]])
     left, right, bottom, top = box
     return (least[:, 0] <= right) & (most[:, 0] >= left) & (least[:, 1] <= top) & (most[:, 1] >= bottom)
+
+
+def _depth(
+    model: Model, binding: PoseBinding, reach: Reach, vertex: np.ndarray, push: np.ndarray
+) -> tuple[float, float]:
+    """Return bounds of z MU for the kept vertices; those without bounds count as turning about the neck at will."""
+    low, high = reach.low[vertex, 2] - push[vertex], reach.high[vertex, 2] + push[vertex]
+    free = ~np.isfinite(low)
+    if free.any():
+        pivot = model.skeleton.rest[binding.neck].astype(np.float64)
+        radius = np.linalg.norm(model.position[vertex[free]] - pivot, axis=1) * 1.5 + push[vertex[free]] + 1
+        low[free], high[free] = pivot[2] - radius, pivot[2] + radius
+    if not len(vertex):
+        return -1.0, 1.0
+    return float(low.min()) - 0.1, float(high.max()) + 0.1
 
 
 def _visible_materials(model: Model, flats: list[FlatMorph]) -> np.ndarray:
@@ -247,24 +263,26 @@ def _morph_columns(model: Model, flats: list[FlatMorph], vertex: np.ndarray) -> 
 
 
 def _expression_box(
-    model: Model, flats: list[FlatMorph], face: np.ndarray, reach: Reach, push: np.ndarray
+    flats: list[FlatMorph], face: np.ndarray, near: Reach, by_bones: np.ndarray, push: np.ndarray
 ) -> tuple[float, float, float, float] | None:
     """Return the box (left, right, bottom, top) MU outside which the morph parameters change nothing at rest.
 
-    None where a bone or material morph takes part: then nothing is known about the extent. An empty box (left > right)
-    where the morphs move no kept face.
+    `near` holds the vertices' boxes with the head at rest, `by_bones` says which ones bone morphs move. None where a
+    material morph takes part or a moved vertex has no bounds. An empty box (left > right) where no kept face moves.
     """
-    if any(len(item.bone_index) or len(item.material) for item in flats):
+    if any(len(item.material) for item in flats):
         return None
-    moved = np.zeros(len(model.position), bool)
+    moved = by_bones.copy()
     for item in flats:
         moved[item.vertex_index] = True
         moved[item.uv_index] = True
     used = np.unique(face[moved[face].any(axis=1)])
     if not len(used):
         return (1.0, 0.0, 1.0, 0.0)
-    least = (reach.low[used, :2] - push[used, None]).min(axis=0)
-    most = (reach.high[used, :2] + push[used, None]).max(axis=0)
+    least = (near.low[used, :2] - push[used, None]).min(axis=0)
+    most = (near.high[used, :2] + push[used, None]).max(axis=0)
+    if not (np.isfinite(least).all() and np.isfinite(most).all()):
+        return None
     return (float(least[0]), float(most[0]), float(least[1]), float(most[1]))
 
 

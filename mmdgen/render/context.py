@@ -26,7 +26,8 @@ def create_context(device: int | None = None) -> moderngl.Context:
     """
     options: dict[str, Any] = {"standalone": True, "require": REQUIRED_VERSION}
     if sys.platform.startswith("linux"):
-        options["backend"] = "egl"
+        # Named, lest glcontext searches with ldconfig or gcc, which a small machine may not have.
+        options.update(backend="egl", libgl="libGL.so.1", libegl="libEGL.so.1")
         if device is not None:
             options["device_index"] = device
     # One process a core draws fastest with llvmpipe in the calling thread; it has to be set before the driver loads.
@@ -43,6 +44,13 @@ def create_context(device: int | None = None) -> moderngl.Context:
 def is_software(context: moderngl.Context) -> bool:
     """Return whether the context draws on the CPU."""
     return any(word in context.info["GL_RENDERER"].lower() for word in _SOFTWARE)
+
+
+def check_errors(context: moderngl.Context, doing: str) -> None:
+    """Raise `RenderError` if GL has noted an error, such as GL_OUT_OF_MEMORY, since the last check."""
+    error = context.error
+    if error != "GL_NO_ERROR":
+        raise RenderError(f"OpenGL reports {error} after {doing} on {context.info['GL_RENDERER']}")
 
 
 def describe(context: moderngl.Context) -> dict[str, Any]:

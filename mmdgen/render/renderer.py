@@ -6,10 +6,11 @@ One `Renderer` owns the process's GL context; everything here is called from the
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, ClassVar
 
 import moderngl
 
+from mmdgen.errors import RenderError
 from mmdgen.render.context import create_context, describe, is_software
 from mmdgen.render.prepare import Prepared
 from mmdgen.render.programs import Programs
@@ -25,12 +26,18 @@ SOFTWARE_TILES = (1, 1)
 class Renderer:
     """The context with its programs and targets. Use it as a context manager, or call `release`.
 
-    `device` is an EGL device index, `tiles` the columns and rows of the atlas (None: what suits the device). Raises
-    `RenderError` where no context can be made.
+    There is one at a time in a process: GL objects made while another context is current read back zeros without any
+    error. `device` is an EGL device index, `tiles` the columns and rows of the atlas (None: what suits the device).
+    Raises `RenderError` where no context can be made.
     """
 
+    _live: ClassVar[bool] = False
+
     def __init__(self, device: int | None = None, tiles: tuple[int, int] | None = None) -> None:
+        if Renderer._live:
+            raise RenderError("this process has a renderer already; release it before making another one")
         self.context = create_context(device)
+        Renderer._live = True
         self.programs = Programs(self.context)
         self.tiles = tiles or (SOFTWARE_TILES if is_software(self.context) else GPU_TILES)
         self._targets: dict[tuple, Target] = {}
@@ -74,6 +81,7 @@ class Renderer:
         self._white.release()
         self.programs.release()
         self.context.release()
+        Renderer._live = False
 
     def __enter__(self) -> Renderer:
         return self

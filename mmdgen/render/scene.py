@@ -19,6 +19,7 @@ from mmdgen.errors import RenderError
 from mmdgen.geometry import orthographic, quaternion_matrix
 from mmdgen.pose.materials import dynamic_materials, material_colors
 from mmdgen.pose.rig import DrawRange
+from mmdgen.render.context import check_errors
 from mmdgen.render.prepare import Prepared, edge_push, srgb_to_linear
 from mmdgen.render.target import Box, Target
 from mmdgen.render.upload import Upload, dense_groups, dense_morphs
@@ -26,6 +27,7 @@ from mmdgen.render.upload import Upload, dense_groups, dense_morphs
 if TYPE_CHECKING:
     from mmdgen.render.renderer import Renderer
 
+_GL_CLIP_DISTANCE0 = 0x3000
 _FULL_WINDOW = (-1.0, 1.0, -1.0, 1.0)
 # Poses whose data is uploaded at once, and the alignment of one pose's data: uniform block offsets are multiples of 256
 # bytes at most.
@@ -54,6 +56,7 @@ class Scene:
         self._renderer, self._prepared = renderer, prepared
         self._rig, self._view = prepared.rig, prepared.view
         self._upload = Upload(renderer.context, prepared)
+        check_errors(renderer.context, "uploading a model")
         self._dynamic = dynamic_materials(self._rig.model, self._rig.flat)
         columns = len(self._rig.columns)
         self._weight_offset = self._rig.groups.count * 4
@@ -99,8 +102,12 @@ class Scene:
         array = self._upload.array(program, indexed=False)
         count = len(self._rig.vertex)
         result = self._renderer.context.buffer(reserve=count * 12)
+        # Without any complete framebuffer bound, nothing is drawn and nothing is written.
+        self._renderer.target(self._view.size, self._view.samples, (1, 1)).drawing.use()
         self._bind_data(0, tiled=False)
+        self._set_common(program)
         array.transform(result, moderngl.POINTS, vertices=count)
+        check_errors(self._renderer.context, "reading vertices back")
         positions = np.frombuffer(result.read(), np.float32).reshape(count, 3).copy()
         result.release()
         return positions
@@ -129,6 +136,7 @@ class Scene:
         for number in range(len(poses)):
             self._draw(target, expression and box is not None, number, 1, box)
             pixels = target.read(box)
+            check_errors(self._renderer.context, "drawing")
             if box is not None:
                 x, y, width, height = target.read_box(box)
                 image = base.copy()
@@ -147,6 +155,7 @@ class Scene:
             self._write_instances(batch)
             self._draw(target, box is not None, 0, len(batch), box)
             pending.append((target.start_read(), len(batch)))
+            check_errors(self._renderer.context, "drawing a batch")
             if len(pending) == target.ring_size:
                 yield from self._tiles(target, pending.popleft(), box, base)
         while pending:
@@ -175,6 +184,8 @@ class Scene:
         context.enable_only(moderngl.DEPTH_TEST)
         context.blend_func = (moderngl.ONE, moderngl.ONE_MINUS_SRC_ALPHA)
         self._bind_data(first, tiled)
+        for plane in range(4 if tiled else 0):  # what leaves its tile must not show in the next one
+            context.enable_direct(_GL_CLIP_DISTANCE0 + plane)
         bound: set[int] = set()
         window = self._window(box, target) if tiled else _FULL_WINDOW
         blending, culling = False, None
@@ -200,6 +211,8 @@ class Scene:
             for uniform, value in draw.uniforms:
                 uniform.write(value)
             draw.array.render(moderngl.TRIANGLES, draw.count, first=draw.first, instances=count)
+        for plane in range(4 if tiled else 0):
+            context.disable_direct(_GL_CLIP_DISTANCE0 + plane)
         program, triangle = self._renderer.resolver(self._view.samples)
         target.resolve(program, triangle, None if tiled else box)
 

@@ -24,8 +24,8 @@ def dense_groups(rig: Rig) -> bool:
     return rig.groups.count <= DENSE_LIMIT
 
 
-def vertex_data(rig: Rig) -> tuple[np.ndarray, str]:
-    """Return the kept vertices as a structured array [v] and its moderngl format."""
+def vertex_data(rig: Rig) -> np.ndarray:
+    """Return the kept vertices as a structured array [v] whose fields are the vertex shader's inputs."""
     fields = [
         ("in_position", "<f4", 3),
         ("in_normal", "<f4", 3),
@@ -63,8 +63,20 @@ def vertex_data(rig: Rig) -> tuple[np.ndarray, str]:
         data["in_morph_slot"][:, 0] = rig.morph_slot
     if len(rig.sdef):
         data["in_sdef_slot"][:, 0] = rig.sdef_slot
-    codes = {"<f4": "f", "u1": "u1", "<i4": "i"}
-    return data, " ".join(f"{width}{codes[kind]}" for _, kind, width in fields)
+    return data
+
+
+def vertex_layout(data: np.ndarray, program: moderngl.Program) -> tuple[str, ...]:
+    """Return moderngl's format and names for the fields that `program` reads; the others are skipped over."""
+    codes, formats, names = {"f": "f", "u": "u1", "i": "i"}, [], []
+    for name in data.dtype.names or ():
+        kind, shape = data.dtype[name].base, data.dtype[name].shape
+        if name in program:
+            formats.append(f"{shape[0]}{codes[kind.kind]}")
+            names.append(name)
+        else:
+            formats.append(f"{data.dtype[name].itemsize}x")
+    return (" ".join(formats), *names)
 
 
 class Upload:
@@ -73,8 +85,8 @@ class Upload:
     def __init__(self, context: moderngl.Context, prepared: Prepared) -> None:
         rig = prepared.rig
         self._context = context
-        data, self._format = vertex_data(rig)
-        self._names = data.dtype.names or ()
+        data = vertex_data(rig)
+        self._layout = data[:0]
         self.vertices = context.buffer(data.tobytes())
         self.index = context.buffer(rig.index.tobytes())
         self.expression_index = context.buffer(rig.expression_index.tobytes() or bytes(4))
@@ -98,8 +110,8 @@ class Upload:
         key = (id(program), expression, indexed)
         if key not in self._arrays:
             index = (self.expression_index if expression else self.index) if indexed else None
-            content = [(self.vertices, self._format, *self._names)]
-            self._arrays[key] = self._context.vertex_array(program, content, index_buffer=index, skip_errors=True)
+            content = [(self.vertices, *vertex_layout(self._layout, program))]
+            self._arrays[key] = self._context.vertex_array(program, content, index_buffer=index)
         return self._arrays[key]
 
     def release(self) -> None:
