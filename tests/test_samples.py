@@ -234,7 +234,7 @@ def covered(file: pmx.PmxFile, move: np.ndarray, inside: str) -> float:
     return float(np.mean(hidden))
 
 
-@pytest.mark.parametrize("seed", (0, 2, 5, 11))
+@pytest.mark.parametrize("seed", [0, 2, 5, 11])
 def test_closing_covers_iris_and_eyeball(seed: int) -> None:
     file, truth = model(seed), character(seed).truth
     still = np.zeros((len(file.vertices), 3))

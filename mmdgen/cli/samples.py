@@ -30,11 +30,15 @@ def command(out: Path, count: int, seed: int, as_json: bool) -> None:
     """Write procedural anime characters as PMX models with textures below OUT.
 
     A character is a function of its seed. Those that are there already are kept, so the same command can be run again
-    after an interruption. Each folder holds the model, its textures, a readme (CC0) and truth.json: what is exactly known
-    about it (chin, skull top, eye and mouth morphs). Nobody's work is inside: use them for anything.
+    after an interruption. Each folder holds the model, its textures, a readme (CC0) and truth.json: what is exactly
+    known about it (chin, skull top, eye and mouth morphs). Nobody's work is inside: use them for anything.
     """
     with tqdm(total=count, unit="character", disable=not sys.stderr.isatty(), file=sys.stderr) as progress:
-        paths = write_characters(out, count, seed, on_done=lambda _: progress.update())
+
+        def advance(_: Path) -> None:
+            progress.update()
+
+        paths = write_characters(out, count, seed, on_done=advance)
     if as_json:
         click.echo(json.dumps({"folder": str(out), "models": [str(path) for path in paths]}, ensure_ascii=False))
     elif paths:

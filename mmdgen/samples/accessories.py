@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import numpy as np
 
+from mmdgen.samples.backhair import Hair
 from mmdgen.samples.curves import smoothstep, unit
 from mmdgen.samples.eyeshape import EyeShape
 from mmdgen.samples.hair import HairForm
-from mmdgen.samples.hairstyles import Hair
 from mmdgen.samples.hats import build_hat
 from mmdgen.samples.head import COVERING
 from mmdgen.samples.mesh import Part, ellipsoid, grid_part, merge, mirrored, tube
@@ -219,7 +219,7 @@ def build_accessories(traits: Traits, skull: Skull, shape: EyeShape, hair: Hair)
     elif extras.ribbon == "pair":
         if len(hair.ties) == 2:
             for center, axis, radius in hair.ties:
-                out = unit(np.array([0.35 * np.sign(center[0]), 0.1, -1.0]))
+                out = unit(np.array([0.45 * np.sign(center[0]), 0.35, -1.0]))
                 parts.append(
                     place(
                         bow(0.46, tails=0.8),

@@ -142,7 +142,9 @@ def build_arm(traits: Traits, torso: Torso, sleeve: str) -> list[Part]:
     b = traits.body * (0.95 if traits.build in ("girl", "woman", "chibi") else 1.06)
     t = np.linspace(0, 2.45, 26)
     radius = b * np.interp(
-        t, [0, 0.15, 0.9, 1.1, 1.9, 2.02, 2.15, 2.32, 2.45], [0.165, 0.165, 0.125, 0.12, 0.085, 0.085, 0.115, 0.10, 0.02]
+        t,
+        [0, 0.15, 0.9, 1.1, 1.9, 2.02, 2.15, 2.32, 2.45],
+        [0.165, 0.165, 0.125, 0.12, 0.085, 0.085, 0.115, 0.10, 0.02],
     )
     arm = tube("body_skin", path(t), radius, 10)
     arm.uv = np.full_like(arm.uv, 0.5)

@@ -48,8 +48,8 @@ class Truth:
     """What is exactly known about a character. Heights in MU, bone and morph numbers as in the file.
 
     `top_y` is the top of the flat hair over the skull, without cowlicks, ears and hats. `slots` has the keys
-    ``normal_left`` ... ``smile_both`` (left is the character's, x > 0): each is a list of (morph, weight, side), where the
-    side ``both`` means all of the morph's vertices; empty where no morph does it. `mouth_open` likewise.
+    ``normal_left`` ... ``smile_both`` (left is the character's, x > 0): each is a list of (morph, weight, side), where
+    the side ``both`` means all of the morph's vertices; empty where no morph does it. `mouth_open` likewise.
     """
 
     seed: int

@@ -16,6 +16,10 @@ SLEEVES = {
 }  # fmt: skip
 
 
+def _at(point: np.ndarray, dx: float, dy: float, dz: float) -> tuple[float, float, float]:
+    return float(point[0]) + dx, float(point[1]) + dy, float(point[2]) + dz
+
+
 def neckline(kind: str, theta: np.ndarray) -> np.ndarray:
     """Return v of the garment's upper edge at theta f64 [...] (0 in front): above it the texture shows skin."""
     turn = np.abs((np.asarray(theta, float) + np.pi) % (2 * np.pi) - np.pi)
@@ -58,7 +62,10 @@ def _band(
     material: str = "collar",
     v_down: float = 0.12,
 ) -> Part:
-    """Return a band around the neck: rings of `radius` (times the neck's) and `height` over its base; `tip` lowers the front ends."""
+    """Return a band around the neck: rings of `radius` (times the neck's) and `height` over its base.
+
+    `tip` lowers the front ends.
+    """
     theta = np.linspace(start, 2 * np.pi - start, 49)
     turn = np.abs((theta + np.pi) % (2 * np.pi) - np.pi)
     rows = []
@@ -83,19 +90,26 @@ def _on_chest(torso: Torso, part: Part, v: float, lift: float, theta: float = 0.
     return place(part, basis(normal, np.array([0.0, 1.0, 0.0])), p.mean(0) + normal * lift)
 
 
+def _throat(torso: Torso) -> np.ndarray:
+    """Return the place f64 [3] of a knot before the closed collar."""
+    return np.array([0.0, torso.base_y - 0.035, NECK_Z - 1.42 * torso.neck_radius])
+
+
 def _tie(torso: Torso, size: float) -> list[Part]:
     """Return a necktie: knot and blade."""
     t = np.linspace(0, 1, 14)[:, None]
     side = np.linspace(-1, 1, 5)[None]
-    v = 0.15 + 0.50 * t + 0.03 * (1 - np.abs(side)) * (t > 0.95)
+    v = 0.10 + 0.55 * t + 0.03 * (1 - np.abs(side)) * (t > 0.95)
     half = (0.045 + 0.085 * smoothstep(0, 0.85, t)) * np.where(t > 0.95, 0.45, 1.0) * size
     width = torso.point(np.array(1.0), v)[..., 0] / np.sin(1.0)
     theta = np.arcsin(np.clip(side * half / width, -0.9, 0.9))
     uv = np.stack(np.broadcast_arrays(0.55 + 0.2 * (side + 1), t), -1)
-    blade = torso.sheet("ribbon", theta, v + 0 * side, 0.035 + 0.012 * (1 - np.abs(side)) + 0 * t, uv)
+    blade = torso.sheet(
+        "ribbon", theta, v + 0 * side, 0.035 + 0.012 * (1 - np.abs(side)) + 0.055 * smoothstep(0.28, 0.0, t), uv
+    )
     knot = ellipsoid("ribbon", (0, 0, 0), (0.068 * size, 0.062, 0.045), 7, 10)
     knot.uv = 0.55 + 0.3 * knot.uv
-    return [blade, _on_chest(torso, knot, 0.125, 0.045)]
+    return [blade, place(knot, np.eye(3), _throat(torso))]
 
 
 def build_clothes(traits: Traits, torso: Torso) -> list[Part]:
@@ -125,7 +139,13 @@ def build_clothes(traits: Traits, torso: Torso) -> list[Part]:
             parts.append(lapel)
         parts.append(_band(torso, [1.06, 1.16, 1.42, 1.62], [0.10, 0.13, 0.02, -0.07], 0.10, 0.16))
         if traits.seed % 3 == 0 and traits.build in ("girl", "woman", "chibi"):
-            parts.append(_on_chest(torso, bow(0.40 * b, tails=0.55), 0.155, 0.06))
+            parts.append(
+                place(
+                    bow(0.42 * b, tails=0.6),
+                    basis(np.array([0.0, 0.15, -1.0]), np.array([0.0, 1.0, 0.0])),
+                    _throat(torso),
+                )
+            )
         else:
             parts += _tie(torso, 1.0)
     elif kind == "hoodie":
@@ -173,8 +193,8 @@ def build_clothes(traits: Traits, torso: Torso) -> list[Part]:
         ridge = 0.035 + 0.03 * np.exp(-((theta / 0.12) ** 2)) + 0 * v
         parts.append(torso.sheet("metal", theta + 0 * v, top, ridge))
         parts.append(_band(torso, [1.30, 1.22, 1.25, 1.62], [0.13, 0.11, 0.0, -0.09], 0.0, 0.0, "metal"))
-        shoulder = ellipsoid("metal", tuple(torso.shoulder + [0.06, 0.06, 0.0]), (0.27 * b, 0.22 * b, 0.27 * b), 9, 16)
-        plate = ellipsoid("metal", tuple(torso.shoulder + [0.16, -0.10, 0.0]), (0.25 * b, 0.20 * b, 0.25 * b), 9, 16)
+        shoulder = ellipsoid("metal", _at(torso.shoulder, 0.06, 0.06, 0.0), (0.27 * b, 0.22 * b, 0.27 * b), 9, 16)
+        plate = ellipsoid("metal", _at(torso.shoulder, 0.16, -0.10, 0.0), (0.25 * b, 0.20 * b, 0.25 * b), 9, 16)
         for piece in (shoulder, plate):
             parts += [piece, mirrored(piece)]
         parts.append(_on_chest(torso, ellipsoid("ribbon", (0, 0, 0), (0.07, 0.09, 0.04), 7, 10), 0.42, 0.07))

@@ -8,7 +8,7 @@ from mmdgen import rng
 from mmdgen.samples.clothes import neckline
 from mmdgen.samples.curves import smoothstep
 from mmdgen.samples.paint import Canvas, disc, polygon_mask
-from mmdgen.samples.palette import Color, luminance, mix, scaled, shade, tint
+from mmdgen.samples.palette import Color, glaze, luminance, mix, scaled, shade, tint
 from mmdgen.samples.traits import Traits
 
 
@@ -178,7 +178,7 @@ def paint_collar(traits: Traits) -> bytes:
 
 
 def paint_ribbon(traits: Traits) -> bytes:
-    """Return the ribbon's texture: left half plain (bows, ties of hair), right half tails and neckties, corner light."""
+    """Return the ribbon's texture: left half plain (bows, hair ties), right half tails and neckties."""
     color = traits.clothes.accent if traits.clothes.kind not in ("dress",) else tint(traits.clothes.second, 0.2)
     c = Canvas(64, 64, color)
     c.blend(shade(color, 0.25), 0.6 * smoothstep(0.4, 1.0, np.abs(2 * ((c.u * 2) % 1) - 1)))
@@ -201,7 +201,7 @@ def paint_metal(traits: Traits) -> bytes:
 def paint_neck(traits: Traits) -> bytes:
     """Return the neck's texture: the head's shadow on top."""
     c = Canvas(64, 64, traits.skin)
-    low = tuple(a / max(b, 1e-3) for a, b in zip(shade(traits.skin, 0.24), traits.skin, strict=True))
+    low = glaze(traits.skin, 0.24)
     edge = 0.80 + 0.035 * np.cos((c.u - 0.5) * 2 * np.pi)
     c.multiply(low, smoothstep(edge + 0.03, edge - 0.02, c.v))
     if traits.extras.choker:
@@ -252,12 +252,12 @@ def paint_hat(traits: Traits) -> bytes:
 
 def paint_lens(traits: Traits) -> bytes:
     """Return a glass: faintly blue, with a bright diagonal streak."""
-    c = Canvas(64, 64, (0.80, 0.90, 1.0), 0.08)
+    c = Canvas(64, 64, (0.80, 0.90, 1.0), 0.05)
     streak = smoothstep(0.10, 0.05, np.abs(c.u - 0.30 + 0.6 * (c.v - 0.5)))
     streak = np.maximum(streak, smoothstep(0.04, 0.02, np.abs(c.u - 0.50 + 0.6 * (c.v - 0.5))))
     c.blend((1, 1, 1), streak)
     return c.alpha(
-        np.maximum(0.08, 0.38 * streak * smoothstep(1.0, 0.7, np.hypot(2 * c.u - 1, 2 * c.v - 1))).astype(np.float32)
+        np.maximum(0.05, 0.24 * streak * smoothstep(1.0, 0.7, np.hypot(2 * c.u - 1, 2 * c.v - 1))).astype(np.float32)
     ).png()
 
 

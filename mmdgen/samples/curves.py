@@ -11,7 +11,7 @@ def unit(vector: np.ndarray) -> np.ndarray:
     return np.where(length > 1e-12, vector / np.maximum(length, 1e-12), np.array([0.0, 0.0, -1.0]))
 
 
-def smoothstep(low: float, high: float, x: np.ndarray | float) -> np.ndarray:
+def smoothstep(low: float | np.ndarray, high: float | np.ndarray, x: np.ndarray | float) -> np.ndarray:
     """Return 0 below `low`, 1 above `high`, with a smooth rise between (also for low > high: a smooth fall)."""
     x = np.asarray(x)
     if x.dtype != np.float32:  # pictures stay in single precision

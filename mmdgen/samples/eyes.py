@@ -1,7 +1,7 @@
 """The eyes: eyeball, iris, highlights, lashes, the fold above the lid, and the brows, with their movements.
 
-Built for the left side and mirrored. Everything behind the lids lies a little behind the skin, so that a closing lid, which
-slides over the skin's surface, covers it from every direction a head can turn to.
+Built for the left side and mirrored. Everything behind the lids lies a little behind the skin, so that a closing lid,
+which slides over the skin's surface, covers it from every direction a head can turn to.
 """
 
 from __future__ import annotations

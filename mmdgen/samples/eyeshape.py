@@ -42,12 +42,12 @@ class EyeShape:
     def closed(self, t: np.ndarray) -> np.ndarray:
         """The line of lashes of a quietly closed eye: a shallow U low in the opening."""
         x, y, s = self._base(t, 1.02)
-        return np.stack([x, y - 0.02 - 0.40 * self.eye.low - 0.42 * self.eye.low * s - 0.15 * self.eye.tilt], -1)
+        return np.stack([x, y - 0.02 - 0.42 * self.eye.low - 0.42 * self.eye.low * s**1.8 - 0.15 * self.eye.tilt], -1)
 
     def smiling(self, t: np.ndarray) -> np.ndarray:
         """The line of lashes of a smiling closed eye: an arch."""
         x, y, s = self._base(t, 1.02)
-        return np.stack([x, y - 0.02 - 0.55 * self.eye.low + (0.40 * self.eye.low + 0.38 * self.eye.up) * s**1.15], -1)
+        return np.stack([x, y - 0.02 - 0.55 * self.eye.low + (0.40 * self.eye.low + 0.38 * self.eye.up) * s**1.55], -1)
 
     def half(self, t: np.ndarray) -> np.ndarray:
         """The upper lid's edge of a flat, sceptical stare."""
@@ -61,7 +61,7 @@ class EyeShape:
         return open_edge
 
     def scaled(self, t: np.ndarray, radius: float | np.ndarray) -> np.ndarray:
-        """The outline around its centre, enlarged by `radius`; t in [0, 2]: upper edge outwards, then lower edge back."""
+        """The outline enlarged by `radius` around its centre; t in [0, 2]: upper edge outwards, lower edge back."""
         t = np.asarray(t, float)
         edge = np.where((t <= 1)[..., None], self.upper(np.clip(t, 0, 1)), self.lower(np.clip(2 - t, 0, 1)))
         middle = np.array([self.eye.center_x, self.center_y])

@@ -7,7 +7,7 @@ import numpy as np
 from mmdgen import rng
 from mmdgen.samples.curves import smoothstep
 from mmdgen.samples.paint import Canvas, disc, glow, line_mask, polygon_mask
-from mmdgen.samples.palette import Color, luminance, mix, scaled, shade, tint
+from mmdgen.samples.palette import Color, glaze, luminance, mix, scaled, shade, tint
 from mmdgen.samples.skull import NOSE_Y
 from mmdgen.samples.traits import EyeTraits, Traits
 
@@ -38,8 +38,8 @@ def paint_skin(traits: Traits, eye_y: float, mouth_y: float) -> bytes:
     x, y = (c.u - 0.5) * 2.0, 1.0 - c.v * 2.2
     side = np.abs(x)
     warm = shade(traits.skin, 0.16)
-    shadow = tuple(a / max(b, 1e-3) for a, b in zip(shade(traits.skin, 0.18), traits.skin, strict=True))
-    deep = tuple(a / max(b, 1e-3) for a, b in zip(shade(traits.skin, 0.30), traits.skin, strict=True))
+    shadow = glaze(traits.skin, 0.18)
+    deep = glaze(traits.skin, 0.30)
     ragged = 0.02 * np.sin(x * 23) + 0.015 * np.sin(x * 41 + 1)
     c.multiply(shadow, 0.75 * smoothstep(0.16, 0.36, y + ragged - 0.10 * side))  # under the fringe
     c.multiply(shadow, 0.55 * smoothstep(0.50, 0.68, side + 0.10 * (y + 0.3)))  # before the ears

@@ -29,7 +29,7 @@ def build_fringe(traits: Traits, form: HairForm) -> Part:
     kind = hair.fringe
     tip_y = traits.face.eye_line + 0.62 * traits.eyes.up + 0.06 - hair.fringe_length
     if kind in ("straight", "heavy"):
-        count = int(round((9 if kind == "straight" else 8) * hair.locks))
+        count = round((9 if kind == "straight" else 8) * hair.locks)
         tip = _even(stream, -1.08, 1.08, count, 0.12)
         y = tip_y + 0.02 + stream.uniform(-0.02, 0.02, count) - 0.10 * np.abs(tip) ** 3
         if kind == "heavy":
@@ -40,7 +40,7 @@ def build_fringe(traits: Traits, form: HairForm) -> Part:
         )  # fmt: skip
     elif kind == "parted":
         side = hair.part * 0.6
-        half = max(int(round(4 * hair.locks)), 3)
+        half = max(round(4 * hair.locks), 3)
         left = _even(stream, side + 0.22, 1.18, half + (side < 0), 0.15)
         right = _even(stream, side - 0.22, -1.18, half + (side > 0), 0.15)
         tip = np.concatenate([left, right])
@@ -53,7 +53,7 @@ def build_fringe(traits: Traits, form: HairForm) -> Part:
         )  # fmt: skip
     elif kind == "side_swept":
         side = np.sign(hair.part)
-        count = int(round(7 * hair.locks))
+        count = round(7 * hair.locks)
         tip = _even(stream, -1.0 * side, 1.12 * side, count, 0.18)
         root = 0.42 * side * -1 + 0.38 * tip + 0.12 * side
         y = tip_y + 0.10 - 0.12 * (tip * side + 1) / 2 + stream.uniform(-0.06, 0.04, count)
@@ -63,7 +63,7 @@ def build_fringe(traits: Traits, form: HairForm) -> Part:
             fullness=0.55, sway=0.30 * side, gravity=1.2, thickness=0.05,
         )  # fmt: skip
     elif kind == "spiky":
-        count = int(round(8 * hair.locks))
+        count = round(8 * hair.locks)
         tip = _even(stream, -1.12, 1.12, count, 0.3)
         y = tip_y - 0.03 + stream.uniform(-0.10, 0.08, count)
         lean = stream.choice([-1.0, 1.0])
@@ -77,7 +77,8 @@ def build_fringe(traits: Traits, form: HairForm) -> Part:
         y = tip_y + np.array([-0.16, 0.09, 0.09, 0.0, 0.0, -0.16, -0.16]) + stream.uniform(-0.02, 0.02, 7)
         width = np.array([0.27, 0.30, 0.30, 0.33, 0.33, 0.32, 0.32])
         locks = Locks(
-            0.5 * tip, tip, 0.16, form.s_at(y), width, np.array([0.065, 0.035, 0.035, 0.05, 0.05, 0.03, 0.03]), bulge=0.06,
+            0.5 * tip, tip, 0.16, form.s_at(y), width, np.array([0.065, 0.035, 0.035, 0.05, 0.05, 0.03, 0.03]),
+            bulge=0.06,
             flick=-0.02, fullness=0.45, sway=0.10 * np.sign(np.round(tip, 1)), thickness=0.055,
         )  # fmt: skip
     else:  # center_lock: one long lock between the eyes, the rest to the sides
@@ -90,7 +91,8 @@ def build_fringe(traits: Traits, form: HairForm) -> Part:
         )
         width = np.array([0.15, 0.24, 0.24, 0.29, 0.29, 0.30, 0.30, 0.28, 0.28])
         locks = Locks(
-            0.5 * tip, tip, 0.16, form.s_at(y), width, np.array([0.075, 0.035, 0.035, 0.05, 0.05, 0.03, 0.03, 0.045, 0.045]),
+            0.5 * tip, tip, 0.16, form.s_at(y), width,
+            np.array([0.075, 0.035, 0.035, 0.05, 0.05, 0.03, 0.03, 0.045, 0.045]),
             bulge=0.06, flick=-0.025, fullness=0.45, sway=0.12 * np.sign(np.round(tip, 1)), thickness=0.05,
         )  # fmt: skip
     count = len(np.atleast_1d(locks.theta_root))

@@ -152,7 +152,7 @@ class Locks:
         full = self.fullness
         body = np.where(t < full, 0.45 + 0.55 * smoothstep(0, full, t), 1 - smoothstep(full, 1.0, t) ** 1.6)
         tail = np.maximum(1 - t, 0) ** 0.75
-        taper = np.where(t < full, body, np.maximum(0.25 * tail + 0.75 * body, 0))
+        taper = np.where(t < full, body, 0.5 * tail + 0.5 * body)
         cut = np.where(t < full, body, 1.0 - 0.10 * t)
         shape = lerp(taper, cut, column(self.blunt))
         width = np.maximum(column(self.width) * shape, 0.004)
@@ -163,12 +163,18 @@ class Locks:
 
 
 def curtain(
-    form: HairForm, theta: tuple[float, float], s: tuple[float, float], lift: float, spread: float, tuck: float = 0.0
+    form: HairForm,
+    theta: tuple[float, float],
+    s: tuple[float, float],
+    lift: float,
+    spread: float,
+    tuck: float = 0.0,
+    teeth: float = 0.16,
 ) -> Part:
     """Return a sheet behind the locks of the back hair (seen from inside), so that nothing shines through."""
     grid_theta = np.linspace(*theta, 33)[None]
     tooth = np.abs(np.linspace(0, 8, 33) % 1 - 0.5) * 2  # a ragged lower edge
-    end = s[1] - 0.16 * tooth - 0.10 * np.abs(np.linspace(-1, 1, 33))
+    end = s[1] - teeth * tooth - 0.6 * teeth * np.abs(np.linspace(-1, 1, 33))
     grid_s = s[0] + (end - s[0])[None] * np.linspace(0, 1, 14)[:, None]
     hang = np.maximum(grid_s - 1, 0)
     offset = lift - tuck * smoothstep(s[1] - 0.5, s[1], grid_s) ** 1.5

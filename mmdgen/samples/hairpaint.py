@@ -8,7 +8,7 @@ from mmdgen import rng
 from mmdgen.samples.curves import smoothstep
 from mmdgen.samples.hair import HEAD_S, HEAD_SHARE, TILES
 from mmdgen.samples.paint import Canvas, glow, noise_1d
-from mmdgen.samples.palette import luminance, mix, scaled, shade, tint
+from mmdgen.samples.palette import glaze, luminance, mix, scaled, shade, tint
 from mmdgen.samples.traits import Traits
 
 
@@ -40,10 +40,9 @@ def paint_hair(traits: Traits, *, inside: bool = False) -> bytes:
     shaded += 0.30 * smoothstep(0.20, 0.75, fine) * (0.35 + 0.65 * np.abs(np.sin(3.1 * v + 6 * broad)))
     root = smoothstep(0.10, 0.0, v) * 0.35
     darker = shade(hair.middle, 0.26)
-    c.blend(
-        np.where(v[..., None] < 0.6, np.float32(dark), np.float32(shade(mix(hair.middle, hair.tip, 0.6), 0.28))),
-        np.clip(shaded + root, 0, 0.85),
-    )
+    low = shade(mix(hair.middle, hair.tip, 0.6), 0.28)
+    tone = np.where(v[..., None] < 0.6, np.array(dark, np.float32), np.array(low, np.float32))
+    c.blend(tone, np.clip(shaded + root, 0, 0.85))
     c.blend(darker, 0.25 * smoothstep(0.85, 1.0, v) * smoothstep(0.5, 1.0, edge))
     # the ring of gloss: a band with a ragged lower edge, broken between the strands
     jag = noise_1d(stream, size, (32, 64, 128))[None, :]
@@ -77,5 +76,4 @@ def paint_toon(traits: Traits, skin: bool) -> bytes:
     """Return a toon ramp: light above, the painter's shadow colour below."""
     c = Canvas(32, 32, (1, 1, 1))
     color = traits.skin if skin else (0.8, 0.8, 0.84)
-    low = tuple(a / max(b, 1e-3) for a, b in zip(shade(color, 0.2), color, strict=True))
-    return c.multiply(low, smoothstep(0.45, 0.62, c.v)).png()
+    return c.multiply(glaze(color, 0.2), smoothstep(0.45, 0.62, c.v)).png()

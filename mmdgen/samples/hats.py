@@ -125,10 +125,10 @@ def build_hat(traits: Traits, form: HairForm) -> list[Part]:
     s = np.abs(theta_side) * 1.05
     theta = np.where(theta_side < 0, -np.pi / 2, np.pi / 2) + 0.35 * -np.sign(theta_side) * (1 - np.abs(theta_side))
     if kind == "maid":
-        path = form.point(theta, np.maximum(s, 0.02), 0.07) + [0, 0, -0.12]
+        path = form.point(theta, np.maximum(s, 0.02), 0.07) + np.array([0, 0, -0.12])
         band = tube("hat", path, np.full(61, 0.035), 8, (0.0, 0.0, -1.0))
         band.uv = np.stack([band.uv[:, 1], 0.86 + 0.05 * band.uv[:, 0]], -1)
-        up = form.normal(theta, np.maximum(s, 0.05)) + [0, 0, -0.35]
+        up = form.normal(theta, np.maximum(s, 0.05)) + np.array([0, 0, -0.35])
         inner = slice(8, 53)
         ruffle = frill(path[inner], up[inner], 0.20, 13, 0.03, "hat")
         ruffle.uv = np.stack([0.3 + 0.02 * ruffle.uv[:, 0], 0.02 + 0.1 * ruffle.uv[:, 1]], -1)

@@ -1,7 +1,7 @@
-"""The skin of the head: a grid of the skull's surface with holes for the eyes and the mouth, closed by rings of lid and lip.
+"""The skin of the head: a grid of the skull's surface with holes for eyes and mouth, closed by rings of lid and lip.
 
-Each hole is a rectangle of grid cells. Between its border and the drawn outline lie a few loops of vertices on the skin;
-a lid closes by sliding these loops over the surface, so a shut eye is as smooth as if there had been no hole.
+Each hole is a rectangle of grid cells. Between its border and the drawn outline lie a few loops of vertices on the
+skin; a lid closes by sliding these loops over the surface, so a shut eye is as smooth as if there had been no hole.
 """
 
 from __future__ import annotations
@@ -19,7 +19,15 @@ from mmdgen.samples.skull import CHIN_V, Skull
 from mmdgen.samples.traits import Traits
 
 ROWS, COLUMNS = 46, 73  # rows of rings; columns with the seam repeated at the back
-COVERING = ("long_straight", "wavy_long", "hime", "short_bob", "medium_layered", "curly_short")  # hair over the ears
+COVERING = (
+    "long_straight",
+    "wavy_long",
+    "hime",
+    "short_bob",
+    "medium_layered",
+    "curly_short",
+    "two_side_up",
+)  # hair over the ears
 COVERED = 0.3  # how far ears below such hair stand off
 LOOPS = 6  # loops of a lid or lip patch, the hole's border and the edge included
 

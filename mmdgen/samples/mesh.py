@@ -1,9 +1,9 @@
 """Mesh parts and the primitives that every feature is built from.
 
-Everything is built in *design units*: the chin's tip is at y = -1, the top of the flat hair at y = +1, x = 0 is the face's
-middle, the face looks along -z and the character's left is +x. `rig` scales the result to MMD units. A grid [R, C, 3] of
-points has its outer side where the cross product of the row step and the column step points, which in MMD's left-handed
-frame gives clockwise front faces.
+Everything is built in *design units*: the chin's tip is at y = -1, the top of the flat hair at y = +1, x = 0 is the
+face's middle, the face looks along -z and the character's left is +x. `character` scales the result to MMD units. A
+grid [R, C, 3] of points has its outer side where the cross product of the row step and the column step points, which in
+MMD's left-handed frame gives clockwise front faces.
 """
 
 from __future__ import annotations
@@ -21,8 +21,8 @@ HEAD_BONE = "頭"
 class Part:
     """A piece of one material. n vertices, m faces.
 
-    `position`, `normal` f64 [n, 3]; `uv` f64 [n, 2]; `face` i64 [m, 3]; `weights` maps bone names to f64 [n] that sum to
-    1 over the bones; `edge` f64 [n] scales the outline; `moves` maps the name of a basic movement (``blink_left``,
+    `position`, `normal` f64 [n, 3]; `uv` f64 [n, 2]; `face` i64 [m, 3]; `weights` maps bone names to f64 [n] that sum
+    to 1 over the bones; `edge` f64 [n] scales the outline; `moves` maps the name of a basic movement (``blink_left``,
     ``mouth_a``, ...) to displacements f64 [n, 3] at full strength.
     """
 
@@ -205,8 +205,8 @@ def sweep(
 ) -> Part:
     """Sweep a lens-shaped section along spines: locks of hair, ropes, ribbons.
 
-    `spine`, `outward` f64 [L, R, 3]; `width`, `thickness` f64 [L, R] full width and height of the section. `sides` points
-    around; the inner side is only `back` times as thick. `u_range` f64 [L, 2] gives u across the visible side,
+    `spine`, `outward` f64 [L, R, 3]; `width`, `thickness` f64 [L, R] full width and height of the section. `sides`
+    points around; the inner side is only `back` times as thick. `u_range` f64 [L, 2] gives u across the visible side,
     `v` f64 [L, R] along. Returns one part with L * R * (sides + 1) vertices.
     """
     count, rows = spine.shape[:2]

@@ -1,7 +1,7 @@
 """Morphs: the basic movements of the mesh, written under the names and groupings that real models use.
 
 The movements (``blink_left``, ``mouth_a``, ...) are the same in every character; which morphs hold them, how these are
-called and which side a wink closes follows from the character's `Conventions`. The truth is noted while they are written.
+called and which side a wink closes follows from the character's `Conventions`. The truth is noted on the way.
 """
 
 from __future__ import annotations
@@ -17,14 +17,30 @@ BROW, EYE, MOUTH, OTHER = 1, 2, 3, 4
 Term = tuple[int, float, str]  # morph, weight, side
 Moves = dict[str, tuple[np.ndarray, np.ndarray]]  # name -> vertex i64 [n], displacement f64 [n, 3] in MU
 
-# basic movement -> name of the right and left morph with {smile, normal} shapes: (left, right) names per spelling
-SPELLINGS: dict[str, dict[str, tuple[tuple[str, str], tuple[str, str]]]] = {
-    "standard": {"smile": (("ウィンク", "Wink"), ("ウィンク右", "Wink R")), "blink": (("ウィンク２", "Wink2"), ("ｳｨﾝｸ２右", "Wink2 R"))},
-    "bracket": {"smile": (("ウインク(左)", "wink L"), ("ウインク(右)", "wink R")), "blink": (("ウインク２(左)", "wink2 L"), ("ウインク２(右)", "wink2 R"))},
-    "half_width": {"smile": (("ｳｨﾝｸ", "Wink"), ("ｳｨﾝｸ右", "Wink R")), "blink": (("ｳｨﾝｸ2", "Wink2"), ("ｳｨﾝｸ2右", "Wink2 R"))},
-    "explicit": {"smile": (("笑い左", "smile_L"), ("笑い右", "smile_R")), "blink": (("まばたき左", "blink_L"), ("まばたき右", "blink_R"))},
-    "english": {"smile": (("wink_L", "wink_L"), ("wink_R", "wink_R")), "blink": (("blink_L", "blink_L"), ("blink_R", "blink_R"))},
-}  # fmt: skip
+# Spelling -> basic movement -> (name, English name) of the morphs for the left and the right side.
+Names = tuple[tuple[str, str], tuple[str, str]]
+SPELLINGS: dict[str, dict[str, Names]] = {
+    "standard": {
+        "smile": (("ウィンク", "Wink"), ("ウィンク右", "Wink R")),
+        "blink": (("ウィンク２", "Wink2"), ("ｳｨﾝｸ２右", "Wink2 R")),
+    },
+    "bracket": {
+        "smile": (("ウインク(左)", "wink L"), ("ウインク(右)", "wink R")),
+        "blink": (("ウインク２(左)", "wink2 L"), ("ウインク２(右)", "wink2 R")),
+    },
+    "half_width": {
+        "smile": (("ｳｨﾝｸ", "Wink"), ("ｳｨﾝｸ右", "Wink R")),
+        "blink": (("ｳｨﾝｸ2", "Wink2"), ("ｳｨﾝｸ2右", "Wink2 R")),
+    },
+    "explicit": {
+        "smile": (("笑い左", "smile_L"), ("笑い右", "smile_R")),
+        "blink": (("まばたき左", "blink_L"), ("まばたき右", "blink_R")),
+    },
+    "english": {
+        "smile": (("wink_L", "wink_L"), ("wink_R", "wink_R")),
+        "blink": (("blink_L", "blink_L"), ("blink_R", "blink_R")),
+    },
+}
 SPELLINGS["reversed"] = SPELLINGS["standard"]
 
 VOWELS = {"あ": "a", "い": "i", "う": "u", "え": "e", "お": "o"}

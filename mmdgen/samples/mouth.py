@@ -40,7 +40,7 @@ def _line(mouth: MouthShape, skull: Skull, name: str) -> np.ndarray:
 
 def build_mouth(traits: Traits, skull: Skull, mouth: MouthShape) -> list[Part]:
     """Return the mouth's inside (cavity, teeth, tongue) and the lip line, with the movements of every vowel."""
-    names = [""] + list(MOUTH_MOVES)
+    names = ["", *MOUTH_MOVES]
     depths = np.array([0.004, 0.05, 0.10, 0.13])
     scales = np.array([1.0, 1.06, 0.98, 0.02])
     bags, lines, teeth, tongues = {}, {}, {}, {}
@@ -59,7 +59,7 @@ def build_mouth(traits: Traits, skull: Skull, mouth: MouthShape) -> list[Part]:
         bottom = upper - np.stack([0 * t, drop], -1)
         if fang:
             bottom[4, 1] -= 0.6 * drop[4]
-        top = upper + [0.0, 0.012]
+        top = upper + np.array([0.0, 0.012])
         flat = np.stack([top, bottom])
         teeth[name] = skull.at(flat[..., 0], flat[..., 1], -0.022 - (0.02 if not name else 0.0))
         floor = lower[len(t) // 2]

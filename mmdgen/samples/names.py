@@ -74,15 +74,20 @@ _SECOND = [
     "no",
     "chi",
 ]
+# fmt: off
 _KANA = {
-    "ai": "あい", "aki": "あき", "ame": "あめ", "ao": "あお", "chi": "ち", "ema": "えま", "fuyu": "ふゆ", "hana": "はな", "haru": "はる",
-    "hibi": "ひび", "hina": "ひな", "hoshi": "ほし", "ito": "いと", "kae": "かえ", "kana": "かな", "koto": "こと", "kuro": "くろ", "lumi": "るみ",
-    "mai": "まい", "mari": "まり", "mio": "みお", "miya": "みや", "momo": "もも", "nagi": "なぎ", "nana": "なな", "natsu": "なつ", "niji": "にじ",
-    "nozo": "のぞ", "rei": "れい", "ren": "れん", "rin": "りん", "riku": "りく", "ryu": "りゅう", "saku": "さく", "sana": "さな", "sei": "せい",
-    "shio": "しお", "sora": "そら", "suzu": "すず", "tama": "たま", "toki": "とき", "umi": "うみ", "yuki": "ゆき", "yume": "ゆめ", "yuzu": "ゆず",
-    "ka": "か", "ha": "は", "mi": "み", "na": "な", "no": "の", "ko": "こ", "ri": "り", "ne": "ね", "to": "と", "ya": "や", "se": "せ", "ru": "る",
-    "hi": "ひ", "ki": "き", "ra": "ら", "sa": "さ", "shi": "し", "ta": "た", "me": "め",
-}  # fmt: skip
+    "ai": "あい", "aki": "あき", "ame": "あめ", "ao": "あお", "chi": "ち", "ema": "えま", "fuyu": "ふゆ",
+    "hana": "はな", "haru": "はる", "hibi": "ひび", "hina": "ひな", "hoshi": "ほし", "ito": "いと",
+    "kae": "かえ", "kana": "かな", "koto": "こと", "kuro": "くろ", "lumi": "るみ", "mai": "まい",
+    "mari": "まり", "mio": "みお", "miya": "みや", "momo": "もも", "nagi": "なぎ", "nana": "なな",
+    "natsu": "なつ", "niji": "にじ", "nozo": "のぞ", "rei": "れい", "ren": "れん", "rin": "りん",
+    "riku": "りく", "ryu": "りゅう", "saku": "さく", "sana": "さな", "sei": "せい", "shio": "しお",
+    "sora": "そら", "suzu": "すず", "tama": "たま", "toki": "とき", "umi": "うみ", "yuki": "ゆき",
+    "yume": "ゆめ", "yuzu": "ゆず", "ka": "か", "ha": "は", "mi": "み", "na": "な", "no": "の", "ko": "こ",
+    "ri": "り", "ne": "ね", "to": "と", "ya": "や", "se": "せ", "ru": "る", "hi": "ひ", "ki": "き",
+    "ra": "ら", "sa": "さ", "shi": "し", "ta": "た", "me": "め",
+}
+# fmt: on
 
 
 def character_name(seed: int) -> tuple[str, str]:

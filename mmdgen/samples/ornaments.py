@@ -9,7 +9,7 @@ from mmdgen.samples.mesh import Part, ellipsoid, grid_part, merge, sweep
 
 
 def basis(normal: np.ndarray, up: np.ndarray) -> np.ndarray:
-    """Return the matrix [3, 3] whose columns are right, up and out for something fixed on a surface with this normal."""
+    """Return the matrix [3, 3] whose columns are right, up and out for something fixed on a surface."""
     out = unit(np.asarray(normal, float))
     right = unit(np.cross(out, np.asarray(up, float)))
     return np.stack([right, np.cross(right, out), out], -1)
@@ -102,7 +102,7 @@ def star(size: float, material: str = "metal", points: int = 5, sharp: float = 0
 def frill(
     path: np.ndarray, outward: np.ndarray, width: float, waves: int, depth: float, material: str = "ribbon"
 ) -> Part:
-    """Return a wavy strip along a path f64 [n, 3]; it hangs `width` along `outward` f64 [n, 3] and waves up and down."""
+    """Return a wavy strip along a path f64 [n, 3]; it hangs `width` along `outward` f64 [n, 3] and waves."""
     count = len(path)
     t = np.linspace(0, 1, count)
     wave = np.sin(2 * np.pi * waves * t)

@@ -12,7 +12,7 @@ from mmdgen.samples.palette import Color
 
 
 class Canvas:
-    """An sRGB picture f32 [H, W, 4] with straight alpha, painted in layers. Coordinates u, v run from 0 to 1, v downwards."""
+    """An sRGB picture f32 [H, W, 4] with straight alpha, painted in layers. u and v run from 0 to 1, v downwards."""
 
     def __init__(self, width: int, height: int, color: Color = (1.0, 1.0, 1.0), alpha: float = 1.0) -> None:
         self.data = np.empty((4, height, width), np.float32).transpose(1, 2, 0)  # planes: painting goes by channel
@@ -101,7 +101,7 @@ def line_mask(
     draw = ImageDraw.Draw(picture)
     for line in lines:
         points = [(u * w * scale, v * h * scale) for u, v in line]
-        draw.line(points, fill=255, width=max(int(round(width * scale)), 1), joint="curve")
+        draw.line(points, fill=255, width=max(round(width * scale), 1), joint="curve")
     picture = picture.resize((w, h), Image.Resampling.BOX)
     if blur:
         picture = picture.filter(ImageFilter.GaussianBlur(blur))

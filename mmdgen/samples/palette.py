@@ -82,9 +82,11 @@ SKIN_TONES: dict[str, tuple[Color, float]] = {
 
 def jitter(color: Color, stream: np.random.Generator, amount: float = 0.03) -> Color:
     """Return the colour with hue, lightness and saturation moved a little."""
-    h, l, s = colorsys.rgb_to_hls(*color)
+    h, light, s = colorsys.rgb_to_hls(*color)
     dh, dl, ds = stream.uniform(-1, 1, 3) * amount
-    return colorsys.hls_to_rgb((h + 0.5 * dh) % 1, float(np.clip(l + dl, 0.04, 0.97)), float(np.clip(s + 2 * ds, 0, 1)))
+    return colorsys.hls_to_rgb(
+        (h + 0.5 * dh) % 1, float(np.clip(light + dl, 0.04, 0.97)), float(np.clip(s + 2 * ds, 0, 1))
+    )
 
 
 def mix(a: Color, b: Color, t: float) -> Color:
@@ -99,20 +101,26 @@ def scaled(color: Color, factor: float) -> Color:
 
 def shade(color: Color, amount: float = 0.25) -> Color:
     """Return the painter's shadow colour: darker, more saturated, turned towards red-violet."""
-    h, l, s = colorsys.rgb_to_hls(*color)
+    h, light, s = colorsys.rgb_to_hls(*color)
     target = 0.92 if 0.0 <= h < 0.17 or h > 0.75 else 0.68
     turn = ((target - h + 0.5) % 1 - 0.5) * 0.18 * min(1.0, 3 * amount)
     # a nearly white colour may have full saturation in HLS: its shadow must not glow
-    dark = l * (1 - amount)
-    chroma = s * (1 - abs(2 * l - 1)) * (1 + 1.2 * amount) + 0.10 * amount
+    dark = light * (1 - amount)
+    chroma = s * (1 - abs(2 * light - 1)) * (1 + 1.2 * amount) + 0.10 * amount
     span = 1 - abs(2 * dark - 1)
     return colorsys.hls_to_rgb((h + turn) % 1, dark, min(s * (1 + 0.2 * amount), chroma / max(span, 1e-3), 1.0))
 
 
+def glaze(color: Color, amount: float) -> Color:
+    """Return the factors that turn a colour into its `shade` when it is multiplied by them."""
+    dark = shade(color, amount)
+    return tuple(a / max(b, 1e-3) for a, b in zip(dark, color, strict=True))  # type: ignore[return-value]
+
+
 def tint(color: Color, amount: float = 0.3) -> Color:
     """Return the colour nearer to white, keeping its hue."""
-    h, l, s = colorsys.rgb_to_hls(*color)
-    return colorsys.hls_to_rgb(h, l + (1 - l) * amount, s)
+    h, light, s = colorsys.rgb_to_hls(*color)
+    return colorsys.hls_to_rgb(h, light + (1 - light) * amount, s)
 
 
 def luminance(color: Color) -> float:

@@ -1,8 +1,8 @@
-"""The face as a smooth surface: where the skin is, for every feature that must lie on it, in front of it or behind it.
+"""The face as a smooth surface: where the skin is, for every feature on it, in front of it or behind it.
 
-The surface is a stack of tilted rings, as a sculptor would lay them: each ring runs from a point of the front profile over
-a point of the side to a point of the back profile. `theta` is 0 in front and grows to the character's left, `v` is 0 at the
-neck and 1 on the crown. Design units.
+The surface is a stack of tilted rings, as a sculptor would lay them: each ring runs from a point of the front profile
+over a point of the side to a point of the back profile. `theta` is 0 in front and grows to the character's left, `v` is
+0 at the neck and 1 on the crown. Design units.
 """
 
 from __future__ import annotations

@@ -94,7 +94,8 @@ def braid(path: np.ndarray, radius: float, tuft: float = 0.28) -> Part:
     spine = end + direction * np.linspace(-0.04, tuft, 8)[:, None]
     shape = np.array([0.5, 0.8, 1.0, 1.05, 0.95, 0.7, 0.4, 0.03])
     tufts = sweep(
-        "hair", spine[None], up[-1:].repeat(8, 0)[None], (radius * 1.5 * shape)[None], (radius * 0.7 * shape)[None], 10, 1.0,
+        "hair", spine[None], up[-1:].repeat(8, 0)[None], (radius * 1.5 * shape)[None], (radius * 0.7 * shape)[None],
+        10, 1.0,
         tile_range(np.array([2])), np.linspace(0.9, 0.99, 8)[None],
     )  # fmt: skip
     return merge([*drops, tufts])

@@ -34,6 +34,9 @@ HAIR_STYLES = (
     "boy_short",
     "low_twin",
     "curly_short",
+    "two_side_up",
+    "side_braid",
+    "wolf_long",
 )
 FRINGES = ("straight", "parted", "side_swept", "spiky", "m_shape", "center_lock", "heavy")
 SIDE_LOCKS = ("none", "thin", "wide", "long", "curled")
@@ -197,7 +200,7 @@ def _eyes(seed: int, build: str) -> EyeTraits:
     left = jitter(EYE_COLORS[int(c.integers(len(EYE_COLORS)))], c)
     right = jitter(EYE_COLORS[int(c.integers(len(EYE_COLORS)))], c) if c.uniform() < 0.07 else left
     i = rng.generator(seed, "samples", "iris")
-    round_ratio = {"narrow": 0.80, "half": 0.78}.get(style, 0.75)
+    round_ratio = {"narrow": 0.80, "half": 0.80}.get(style, 0.80)
     male = build in ("man", "boy")
     return EyeTraits(
         style=style,
@@ -210,7 +213,7 @@ def _eyes(seed: int, build: str) -> EyeTraits:
         box_low=box_low,
         peak=peak,
         iris_width=half_width * round_ratio * i.uniform(0.93, 1.08),
-        iris_height=max(0.52 * (up + low) * i.uniform(0.98, 1.10), half_width * 0.62),
+        iris_height=max(0.55 * (up + low) * i.uniform(0.98, 1.10), half_width * 0.62),
         pattern=_pick(i, IRIS_PATTERNS, (4, 3, 3, 4, 0.4, 0.25, 0.7, 2)),
         highlight=_pick(i, HIGHLIGHTS, (4, 3, 2, 1, 2)),
         left_color=left,
@@ -226,11 +229,11 @@ def _eyes(seed: int, build: str) -> EyeTraits:
 def _hair(seed: int, build: str) -> HairTraits:
     s = rng.generator(seed, "samples", "hair style")
     male = build in ("boy", "man")
-    #        bob long twin pony side spiky braid wavy hime buns drill layer boy low curly
+    #        bob long twin pony side spiky braid wavy hime buns drill layer boy low curly up sbraid wolf
     weights = (
-        (0.6, 0.25, 0, 0.5, 0.1, 5, 0.1, 0.2, 0, 0, 0, 1.6, 5, 0, 1.3)
+        (0.6, 0.25, 0, 0.5, 0.1, 5, 0.1, 0.2, 0, 0, 0, 1.6, 5, 0, 1.3, 0, 0.2, 1.8)
         if male
-        else (3, 3, 3, 2.5, 2, 0.8, 2, 2.6, 1.8, 1.7, 1.3, 2.4, 0.3, 2, 1.1)
+        else (2.7, 3, 3, 2.5, 2.6, 0.8, 2, 2.6, 2.4, 2, 2, 2.2, 0.3, 2.4, 1.0, 2.4, 1.6, 0.7)
     )
     style = _pick(s, HAIR_STYLES, weights)
     f = rng.generator(seed, "samples", "fringe")
@@ -249,8 +252,8 @@ def _hair(seed: int, build: str) -> HairTraits:
         other = _pick(c, names, tuple(HAIR_COLORS[key][1] for key in names))
         tip = jitter(HAIR_COLORS[other][0], c)
     elif chance < 0.55:  # a lighter or warmer end of the same colour
-        h, l, sat = colorsys.rgb_to_hls(*root)
-        tip = colorsys.hls_to_rgb((h + c.uniform(-0.05, 0.05)) % 1, min(l + c.uniform(0.05, 0.18), 0.93), sat)
+        h, light, sat = colorsys.rgb_to_hls(*root)
+        tip = colorsys.hls_to_rgb((h + c.uniform(-0.05, 0.05)) % 1, min(light + c.uniform(0.05, 0.18), 0.93), sat)
     middle = root if chance < 0.7 else tuple(0.5 * (a + b) for a, b in zip(root, tip, strict=True))
     streak = jitter(HAIR_COLORS[_pick(c, names)][0], c) if c.uniform() < 0.10 else None
     z = rng.generator(seed, "samples", "hair size")
@@ -360,6 +363,6 @@ def draw_traits(seed: int) -> Traits:
         brow_gap=w.uniform(0.085, 0.125) - (0.03 if male else 0.0),
         brow_maro=bool(w.uniform() < 0.04),
         mouth_width=m.uniform(0.085, 0.15),
-        mouth_curve=m.uniform(-0.004, 0.030),
+        mouth_curve=m.uniform(0.002, 0.036),
         mouth_gap=m.uniform(-0.025, 0.02),
     )
