@@ -22,6 +22,7 @@ from mmdgen.model.records import Model, MorphKind, MorphTerm
 EYE_PANEL = 2
 CLOSED = 0.62  # of the opening: what closes less is half-lidded or does not close
 OPEN = 0.35  # of the opening: an eye that moves less stays open
+LEAST_OPENING = 0.06  # of the distance between the eyes: a morph that moves lids less closes no eye
 PURE = 0.75  # of the motion lies near the eye
 SIDES = (LEFT, RIGHT)
 MOVING = (MorphKind.VERTEX, MorphKind.GROUP, MorphKind.BONE)
@@ -77,6 +78,8 @@ def find_eyes(model: Model, bones: HeadBones, share: np.ndarray) -> EyeFinding:
         raise AnnotationError("no_eye_morph", f"{model.path}: none of its {len(model.morphs)} morphs closes an eye")
     center = _center(model, named or [reference], center)
     boxes = _boxes(model, reference, center)
+    if max(box.opening for box in boxes.values()) < LEAST_OPENING * abs(boxes[LEFT].x - boxes[RIGHT].x):
+        raise AnnotationError("no_eye_morph", f"{model.path}: {reference.label} hardly moves the lids")
     for candidate in candidates:
         _measure(model, candidate, boxes, center)
     if named:
@@ -174,18 +177,20 @@ def _center(model: Model, candidates: list[Candidate], first: float) -> float:
 
 def _reference(model: Model, named: list[Candidate], center: float) -> Candidate | None:
     """The morph that tells what closing means on this model: the one called a blink, or a wink, that moves most."""
-    best, best_rank = None, (0.0, 0.0)
+    ranked = []
     for candidate in named:
         closures = [m.closure for m in (lid_motion(model, candidate.moved, s, center, None) for s in SIDES) if m]
-        if not closures:
+        if not closures or max(closures) <= 0:
             continue
         rank = {"blink": 3.0, "smile": 2.0, "wink": 1.0}[candidate.kind or "wink"]
         rank += 0.5 if len(closures) == 2 and min(closures) > 0.5 * max(closures) else 0.0
         rank += 0.3 if candidate.main else 0.0
         rank -= 0.25 if candidate.name.number else 0.0
-        if (rank, max(closures)) > best_rank:
-            best, best_rank = candidate, (rank, max(closures))
-    return best
+        ranked.append((rank, max(closures), candidate))
+    # A "blink" that moves the lids half as far as a wink does is a half-closed eye.
+    farthest = max((closure for _, closure, _ in ranked), default=0.0)
+    closing = [item for item in ranked if item[1] >= CLOSED * farthest]
+    return max(closing, key=lambda item: item[:2])[2] if closing else None
 
 
 def _by_geometry(model: Model, bones: HeadBones, candidates: list[Candidate], center: float) -> Candidate | None:

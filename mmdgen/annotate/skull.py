@@ -33,6 +33,7 @@ SUSPICIOUS = 0.3  # standard deviations above it: worth asking whether a hat was
 HAT_RIM = 0.42
 HAT_THICKNESS, HAT_SPREAD = 0.08, 0.06
 TALL_HAT = 1.17
+HAT_LEAN = 0.7  # standard deviations: what looks like a hat is one unless the face's proportions speak against it
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,7 +104,8 @@ def find_top(model: Model, mesh: HeadMesh, eyes: EyeFinding, chin: Chin) -> Skul
         bare = _vote(bare_grid.layers(1), frame) if hats else outer
         if bare.cover < LEAST_COVER:
             return _guessed(outer, frame)
-        if bare.cover > GOOD_COVER and abs(bare.top - frame.expected) < abs(outer.top - frame.expected):
+        lean = HAT_LEAN * PRIOR_SPREAD * frame.size
+        if bare.cover > GOOD_COVER and abs(bare.top - frame.expected) < abs(outer.top - frame.expected) + lean:
             grid, outer = bare_grid, bare
     if outer.cover > GOOD_COVER and not frame.far(outer):
         return _measured(grid.layers(1), outer, "the hair's dome", frame)

@@ -1,0 +1,154 @@
+"""Heads with known truth, made from procedural characters: renamed, reshaped, covered, turned or robbed of parts."""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+from collections.abc import Callable, Iterable
+from pathlib import Path
+
+import numpy as np
+
+from mmdgen.annotate.motion import displacement
+from mmdgen.model.load import model_from_bytes
+from mmdgen.model.records import Material, Model, Morph, MorphKind, MorphTerm
+from mmdgen.samples.character import Truth, build_character
+
+replace = dataclasses.replace
+
+
+@functools.cache
+def character(seed: int) -> tuple[Model, Truth]:
+    """The model of a seed, as it is loaded from its PMX file, and what is known about it."""
+    built = build_character(seed)
+    name = next(name for name in built.files if name.endswith(".pmx"))
+    return model_from_bytes(built.files[name], Path(f"/characters/{seed}/{name}")), built.truth
+
+
+def terms(items: Iterable[tuple[int, float, str]]) -> tuple[MorphTerm, ...]:
+    return tuple(MorphTerm(morph, weight, side) for morph, weight, side in items)
+
+
+def motion(model: Model, parts: Iterable[MorphTerm], center_x: float) -> np.ndarray:
+    """f64 [V, 3]: how far each vertex moves at weight 1."""
+    found = displacement(model, tuple(parts), center_x)
+    full = np.zeros((len(model.position), 3))
+    full[found.index] = found.offset
+    return full
+
+
+def with_morphs(model: Model, change: Callable[[int, Morph], Morph]) -> Model:
+    return replace(model, morphs=tuple(change(number, morph) for number, morph in enumerate(model.morphs)))
+
+
+def renamed(model: Model, names: dict[int, str]) -> Model:
+    return with_morphs(model, lambda i, m: replace(m, name=names[i], name_en="") if i in names else m)
+
+
+def without_morphs(model: Model, numbers: Iterable[int]) -> Model:
+    """The morphs stay in the file but do nothing, as separators and dummies in real files."""
+    gone = set(numbers)
+    nothing = {"index": np.zeros(0, np.int32), "offset": np.zeros((0, 3), np.float32), "kind": MorphKind.VERTEX}
+    return with_morphs(model, lambda i, m: replace(m, name=f"-----{i}", name_en="", **nothing) if i in gone else m)
+
+
+def with_bones(model: Model, names: dict[str, str]) -> Model:
+    skeleton = model.skeleton
+    own = tuple(names.get(name, name) for name in skeleton.name)
+    english = tuple("" if name in names else other for name, other in zip(skeleton.name, skeleton.name_en, strict=True))
+    return replace(model, skeleton=replace(skeleton, name=own, name_en=english))
+
+
+def mapped(model: Model, matrix: np.ndarray, shift: tuple[float, float, float] = (0.0, 0.0, 0.0)) -> Model:
+    """Everything of `model` under p -> matrix p + shift (vertices, bones and what morphs do)."""
+    matrix = np.asarray(matrix, np.float32)
+
+    def morph(_: int, item: Morph) -> Morph:
+        if item.kind is MorphKind.VERTEX:
+            return replace(item, offset=item.offset @ matrix.T)
+        if item.kind is MorphKind.BONE:
+            moved = item.offset.copy()
+            moved[:, :3] = moved[:, :3] @ matrix.T
+            return replace(item, offset=moved)
+        return item
+
+    offset = np.array(shift, np.float32)
+    return replace(
+        with_morphs(model, morph),
+        position=model.position @ matrix.T + offset,
+        skeleton=replace(model.skeleton, rest=model.skeleton.rest @ matrix.T + offset),
+    )
+
+
+def with_mesh(model: Model, bone: int, points: np.ndarray, faces: np.ndarray, name: str) -> Model:
+    """`model` with another part that hangs on `bone`, in a material of its own."""
+    count = len(points)
+    material: Material = replace(
+        model.materials[0],
+        name=name,
+        name_en="",
+        diffuse=(0.31, 0.2, 0.1, 1.0),
+        texture=-1,
+        first_face=len(model.face),
+        face_count=len(faces),
+    )
+
+    def join(array: np.ndarray, more) -> np.ndarray:
+        return np.concatenate([array, np.broadcast_to(more, (count, *array.shape[1:]))]).astype(array.dtype)
+
+    return replace(
+        model,
+        position=join(model.position, points),
+        normal=join(model.normal, (0, 1, 0)),
+        uv=join(model.uv, 0),
+        uv1=None if model.uv1 is None else join(model.uv1, 0),
+        bone_index=join(model.bone_index, (bone, 0, 0, 0)),
+        bone_weight=join(model.bone_weight, (1, 0, 0, 0)),
+        edge_scale=join(model.edge_scale, 1),
+        face=np.concatenate([model.face, faces + len(model.position)]).astype(np.int32),
+        materials=(*model.materials, material),
+    )
+
+
+def without_faces(model: Model, gone: np.ndarray) -> Model:
+    """`model` without the faces of a mask."""
+    materials, first = [], 0
+    for item in model.materials:
+        kept = int(np.count_nonzero(~gone[item.first_face : item.first_face + item.face_count]))
+        materials.append(replace(item, first_face=first, face_count=kept))
+        first += kept
+    return replace(model, face=model.face[~gone], materials=tuple(materials))
+
+
+def revolved(profile: Callable[[float], tuple[float, float]], center: tuple[float, float], rings: int = 12):
+    """Points f64 [n, 3] and faces of a surface around a vertical axis at `center` (x, z).
+
+    `profile` maps [0, 1] to (radius, y).
+    """
+    around = 24
+    angle = np.linspace(0, 2 * np.pi, around)
+    points = []
+    for part in np.linspace(0, 1, rings):
+        radius, y = profile(float(part))
+        x, z = center[0] + radius * np.cos(angle), center[1] + radius * np.sin(angle)
+        points.append(np.stack([x, np.full(around, y), z], axis=1))
+    faces = []
+    for ring in range(rings - 1):
+        for i in range(around - 1):
+            a = ring * around + i
+            faces += [(a, a + 1, a + around), (a + 1, a + around + 1, a + around)]
+    return np.concatenate(points), np.array(faces, np.int32)
+
+
+def capped(model: Model, truth: Truth, rise: float) -> Model:
+    """`model` in a round cap whose top is `rise` head heights over the skull's."""
+    height = truth.top_y - truth.chin_y
+    rim = truth.chin_y + 0.62 * height
+    z = float(model.skeleton.rest[truth.head, 2])
+
+    def profile(part: float) -> tuple[float, float]:
+        angle = part * np.pi / 2
+        return 0.62 * height * np.cos(angle), rim + (truth.top_y - rim + rise * height) * np.sin(angle)
+
+    points, faces = revolved(profile, (truth.center_x, z))
+    return with_mesh(model, truth.head, points, faces, "zz")
