@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from mmdgen import rng
-from mmdgen.samples.curves import rotation, smoothstep
+from mmdgen.samples.curves import rotation, smoothstep, unit
 from mmdgen.samples.hair import HairForm
 from mmdgen.samples.mesh import Part, ellipsoid, grid_part, tube
 from mmdgen.samples.ornaments import basis, bow, flower, frill, place, star
@@ -85,6 +85,10 @@ def build_hat(traits: Traits, form: HairForm) -> list[Part]:
     lean = float(np.sign(traits.hair.part)) * stream.uniform(0.10, 0.22)
     if kind == "beret":
         top = ellipsoid("hat", (0.0, 0.88, 0.04), (1.06, 0.36, 1.04), 17, 37)
+        local = (top.position - np.array([0.0, 0.88, 0.04])) / np.array([1.06, 0.36, 1.04])
+        puffed = np.sign(local[:, 1]) * np.abs(local[:, 1]) ** 0.72  # a soft edge, fuller on one side
+        top.position[:, 1] = 0.86 + (0.33 + 0.09 * local[:, 0] * np.sign(lean)) * puffed
+        top.normal = unit(top.normal * np.array([1.0, 0.8, 1.0]))
         top.uv = np.stack([top.uv[:, 0], 0.75 * top.uv[:, 1]], -1)
         stalk = tube(
             "hat", np.array([[0, 1.20, 0.06], [0.01, 1.27, 0.06], [0.03, 1.32, 0.06]]), np.array([0.035, 0.03, 0.02]), 6
@@ -99,15 +103,15 @@ def build_hat(traits: Traits, form: HairForm) -> list[Part]:
     if kind == "cap":
         theta = np.linspace(-0.95, 0.95, 25)[None]
         t = np.linspace(0, 1, 8)[:, None]
-        rim = form.point(theta, 0.70 + 0.05 * (1 - np.cos(theta)), 0.14)
+        rim = form.point(theta, 0.70 + 0.05 * (1 - np.cos(theta)), 0.19)
         reach = 0.46 * np.cos(theta * 0.95) ** 0.7
         point = rim + np.stack(np.broadcast_arrays(0.10 * np.sin(theta) * t, -0.16 * t - 0.05 * t**2, -reach * t), -1)
         visor = grid_part("hat", point, np.stack(np.broadcast_arrays(0.5 + theta / 6, 0.84 + 0.14 * t), -1))
         if visor.normal[:, 1].sum() < 0:
             visor.normal, visor.face = -visor.normal, visor.face[:, ::-1].copy()
-        button = ellipsoid("hat", (0.0, 1.145, 0.04), (0.05, 0.03, 0.05), 5, 9)
+        button = ellipsoid("hat", (0.0, 1.195, 0.04), (0.05, 0.03, 0.05), 5, 9)
         button.uv[:] = (0.5, 0.9)
-        return _tilted([_dome(form, 0.72, 0.13, 0.04), visor, button], 0.3 * lean)
+        return _tilted([_dome(form, 0.72, 0.18, 0.03), visor, button], 0.3 * lean)
     if kind == "crown":
         angle = np.linspace(0, 2 * np.pi, 61)
         spike = np.abs(((angle * 6 / (2 * np.pi)) % 1) - 0.5) * 2

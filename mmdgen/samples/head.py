@@ -226,11 +226,11 @@ def build_ear(traits: Traits, skull: Skull) -> Part:
     flat = COVERED if traits.hair.style in COVERING and not elf else 1.0
     turn = np.linspace(0, 2 * np.pi, 25)
     shape_y = np.sin(turn)
-    point_up = np.exp(-(((turn - 0.5 * np.pi) / 0.55) ** 2))
+    point_up = np.exp(-(((turn - 0.5 * np.pi) / (0.55 + 0.45 * elf)) ** 2))
     radius_y = 0.17 + 0.03 * np.sin(turn - 0.4)
-    outline_y = radius_y * shape_y + elf * 0.16 * point_up
-    outline_z = 0.085 * np.cos(turn) - 0.035 * shape_y + elf * 0.10 * point_up
-    outline_x = 0.075 + 0.035 * shape_y + elf * 0.42 * point_up - 0.055 * np.cos(turn)
+    outline_y = radius_y * shape_y + elf * 0.24 * point_up**2
+    outline_z = 0.085 * np.cos(turn) - 0.035 * shape_y + elf * 0.12 * point_up
+    outline_x = 0.075 + 0.035 * shape_y + elf * 0.34 * point_up**1.5 - 0.055 * np.cos(turn)
     rings = []
     for scale, depth in ((0.55, -0.075), (1.0, -0.01), (1.06, 0.016), (0.92, 0.035), (0.60, 0.010), (0.05, -0.02)):
         center = np.array([0.70 * traits.face.width, -0.20, 0.05])

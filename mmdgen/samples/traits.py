@@ -276,7 +276,7 @@ def _hair(seed: int, build: str) -> HairTraits:
     )
 
 
-def _clothes(seed: int, build: str, eye: Color) -> ClothesTraits:
+def _clothes(seed: int, build: str, eye: Color, skin: Color) -> ClothesTraits:
     s = rng.generator(seed, "samples", "clothes")
     male = build in ("boy", "man")
     kind = _pick(
@@ -286,6 +286,9 @@ def _clothes(seed: int, build: str, eye: Color) -> ClothesTraits:
     hue = c.uniform()
     light = bool(c.uniform() < 0.45)
     main = colorsys.hls_to_rgb(hue, c.uniform(0.78, 0.96) if light else c.uniform(0.18, 0.5), c.uniform(0.15, 0.6))
+    if float(np.linalg.norm(np.subtract(main, skin))) < 0.42:  # never the colour of skin
+        hue = (hue + 0.5) % 1
+        main = colorsys.hls_to_rgb(hue, 0.32, 0.45)
     shift = float(c.choice([0.0, 0.08, -0.08, 0.5, 0.33])) + c.uniform(-0.03, 0.03)
     second = colorsys.hls_to_rgb(
         (hue + shift) % 1, c.uniform(0.2, 0.42) if light else c.uniform(0.75, 0.95), c.uniform(0.2, 0.7)
@@ -355,7 +358,7 @@ def draw_traits(seed: int) -> Traits:
         face=_face(seed, build),
         eyes=eyes,
         hair=hair,
-        clothes=_clothes(seed, build, eyes.left_color),
+        clothes=_clothes(seed, build, eyes.left_color, skin),
         extras=_extras(seed, build, hair.style),
         brow_weight=w.uniform(0.7, 1.15) * (1.45 if male else 1.0),
         brow_tilt=w.uniform(-0.035, 0.03) + (0.03 if male else 0.0),
