@@ -124,7 +124,15 @@ def test_fewer_poses_than_models_leave_models_out():
 
 @pytest.mark.parametrize(
     ("poses", "size", "expected"),
-    [(10, 256, 16), (100, 256, 25), (1000, 256, 128), (4800, 256, 300), (500_000, 256, 1024), (500_000, 512, 256), (10, 2048, 16)],
+    [
+        (10, 256, 16),
+        (100, 256, 25),
+        (1000, 256, 128),
+        (4800, 256, 300),
+        (500_000, 256, 1024),
+        (500_000, 512, 256),
+        (10, 2048, 16),
+    ],
 )
 def test_automatic_shard_size(poses, size, expected):
     assert RenderOptions(poses={"train": poses}, size=size).samples_per_shard() == expected
