@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import os
 import signal
 import subprocess
 import sys
@@ -19,11 +20,13 @@ from PIL import Image
 from mmdgen.annotate.store import resolve, save
 from mmdgen.cli.draw import over, parse_color, parse_pose
 from mmdgen.cli.main import cli
+from mmdgen.cli.render import characters_folder
 from mmdgen.dataset.reader import Dataset
 from mmdgen.dataset.verify import verify_dataset
 from mmdgen.errors import ConfigError
 from mmdgen.model.load import load_model
 from mmdgen.samples.character import build_character
+from mmdgen.samples.library import write_character
 
 MAIN = "import sys; from mmdgen.cli.main import main; main()"
 SMALL = ["--size", "32", "--samples", "1", "--shard-size", "6"]
@@ -144,6 +147,34 @@ class TestRender:
         assert result.exit_code == 1
         assert "--seed was 0, now 9" in result.output
         assert tree(reference) == before
+
+
+@pytest.mark.gl
+class TestCharacters:
+    def test_they_are_the_default_and_are_kept(self, tmp_path, monkeypatch):
+        monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+        words = ["render", "--poses", 6, "--characters", 2, *SMALL, "--out"]
+        stale = characters_folder() / "00007.tmp-1"
+        stale.mkdir(parents=True)
+        os.utime(stale, (0, 0))
+        result = mmdgen(*words, tmp_path / "d")
+        assert result.exit_code == 0, result.output
+        assert verify_dataset(tmp_path / "d").problems == ()
+        assert "6 of 2 models" in result.output
+        assert not stale.exists()
+        made = {path: path.stat().st_mtime_ns for path in characters_folder().rglob("*.pmx")}
+        assert len(made) == 2
+        more = build_character(5)  # what another, larger run left there does not matter
+        write_character(characters_folder(), more)
+        assert mmdgen(*words, tmp_path / "again").exit_code == 0
+        assert_same(tmp_path / "again", tmp_path / "d")
+        assert {path: path.stat().st_mtime_ns for path in made} == made
+
+    def test_a_dry_run_makes_none(self, tmp_path, monkeypatch):
+        monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+        value = json.loads(mmdgen("render", "--poses", 1000, "--dry-run", "--json", "--out", tmp_path / "d").output)
+        assert value["splits"] == {"train": {"models": 40, "samples": 1000, "shards": 8}}
+        assert list(tmp_path.iterdir()) == []
 
 
 class TestDryRun:
