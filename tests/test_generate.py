@@ -375,7 +375,7 @@ class TestRunsThatEnd:
         """A software renderer gets a worker a core, a GPU four at most."""
         monkeypatch.setattr("mmdgen.generate.engine.default_workers", lambda: 6)
         monkeypatch.setenv("FAKE_GPU", gpu)
-        monkeypatch.setenv("FAKE_DELAY", "0.1")
+        monkeypatch.setenv("FAKE_DELAY", "0.05")
         most = 0
 
         def count(progress):
