@@ -10,12 +10,12 @@ from mmdgen.samples.eyeshape import EyeShape
 from mmdgen.samples.hair import HairForm
 from mmdgen.samples.hats import build_hat
 from mmdgen.samples.head import COVERING
-from mmdgen.samples.mesh import Part, ellipsoid, grid_part, merge, mirrored, tube
+from mmdgen.samples.mesh import Part, ellipsoid, grid_part, merge, mirrored, oriented, tube
 from mmdgen.samples.ornaments import basis, bow, flower, place, star
-from mmdgen.samples.skull import Skull
 from mmdgen.samples.tails import smooth_path
 from mmdgen.samples.traits import Traits
 
+FRONT = np.array([0.0, 0.0, -1.0])
 # kind -> height, width, depth, x, y, outward lean, roundness of the outline
 _EARS = {
     "cat": (0.42, 0.40, 0.10, 0.50, 0.74, 0.40, 0.95),
@@ -51,8 +51,7 @@ def _animal_ear(kind: str, lift: float) -> Part:
         -1,
     )
     outer = grid_part("fur", shell, wrap=True)
-    if np.einsum("ij,ij->", outer.normal, outer.position * [1, 0, 1]) < 0:
-        outer.normal, outer.face = -outer.normal, outer.face[:, ::-1].copy()
+    oriented(outer, outer.position * np.array([1, 0, 1]))
     outer.uv = np.stack([0.05 + 0.4 * outer.uv[:, 0], np.repeat(t, 17)], -1)
     s = np.linspace(0.0, 0.86, 12)
     across = np.linspace(-1, 1, 9)
@@ -60,8 +59,7 @@ def _animal_ear(kind: str, lift: float) -> Part:
     dish = -(np.interp(s, t, thick) * 0.35 + 0.012)[:, None] + 0.02 * (1 - across**2)[None] * (1 - s)[:, None]
     inner_point = np.stack(np.broadcast_arrays(inside[:, None] * across, (height * s + 0.02)[:, None], dish), -1)
     inner = grid_part("fur", inner_point)
-    if inner.normal[:, 2].sum() > 0:
-        inner.normal, inner.face = -inner.normal, inner.face[:, ::-1].copy()
+    oriented(inner, FRONT)
     inner.uv = np.stack([0.55 + 0.4 * inner.uv[:, 0], np.repeat(s, 9)], -1)
     inner.edge[:] = 0
     ear = merge([outer, inner])
@@ -96,58 +94,39 @@ def _horn(kind: str) -> Part:
     return horn
 
 
-def _glasses(traits: Traits, skull: Skull, shape: EyeShape) -> list[Part]:
+def _glasses(traits: Traits, shape: EyeShape) -> list[Part]:
     """Return frames with bridge and temples, and the two glasses."""
     eye = traits.eyes
     kind = traits.extras.glasses
     power = {"round": 1.0, "square": 0.55, "half": 0.7}[kind]
-    angle = np.linspace(0, 2 * np.pi, 41)
     wide, high = eye.half_width * 1.18 + 0.02, 0.5 * (eye.up + eye.low) * 1.12 + 0.02
-    center = np.array([eye.center_x, shape.center_y - 0.02 - (0.03 if kind == "half" else 0)])
+    x, y = eye.center_x, shape.center_y - 0.02 - (0.03 if kind == "half" else 0.0)
 
-    def signed(x: np.ndarray) -> np.ndarray:
-        return np.sign(x) * np.abs(x) ** power
+    def around(angle: np.ndarray, size: float) -> np.ndarray:
+        """Return the glass's outline f64 [n, 3], bent around the face."""
+        c, s = np.cos(angle), np.sin(angle)
+        across = x + size * wide * np.sign(c) * np.abs(c) ** power
+        up = y + size * high * np.sign(s) * np.abs(s) ** power
+        return np.stack([across, up, -0.845 + 0.16 * np.clip(across, 0, 1) ** 2], -1)
 
-    flat = center + np.stack([wide * signed(np.cos(angle)), high * signed(np.sin(angle))], -1)
-    ahead = -0.845 + 0.16 * np.clip(flat[:, :1], 0, 1) ** 2
-    ring = np.concatenate([flat, ahead], -1)
-    keep = ring[(np.sin(angle) < 0.25)] if kind == "half" else ring
-    if kind == "half":
-        start = int(np.argmin(np.abs(angle - np.arcsin(0.25) - 2 * np.pi + 0.5)))
-        order = (np.arange(41) + start) % 40
-        low = np.sin(angle[order]) < 0.30
-        keep = ring[np.roll(np.arange(40), -20)][np.sin(np.roll(angle[:40], -20)) < 0.30]
-        del low
-    parts = [tube("frame", keep, np.full(len(keep), 0.0135), 7)]
-    outer = np.array([center[0] + wide, center[1] + 0.3 * high, float(ahead.max())])
-    ear = np.array([0.80, center[1] + 0.06, 0.05])
-    temple = smooth_path([tuple(outer), tuple(0.5 * (outer + ear) + [0.06, 0.0, -0.06]), tuple(ear)], 10)
+    # a half frame has no upper rim
+    angle = np.linspace(np.pi - 0.3, 2 * np.pi + 0.3, 33) if kind == "half" else np.linspace(0, 2 * np.pi, 41)
+    parts = [tube("frame", around(angle, 1.0), np.full(len(angle), 0.0135), 7)]
+    outer = around(np.array([0.3]), 1.0)[0]
+    ear = np.array([0.80, y + 0.06, 0.05])
+    temple = smooth_path([tuple(outer), tuple(0.5 * (outer + ear) + np.array([0.06, 0.0, -0.06])), tuple(ear)], 10)
     parts.append(tube("frame", temple, np.full(10, 0.012), 6, (0.0, 1.0, 0.0)))
-    disc = np.array([*center, 0.0]) + (
-        np.stack([ring, ring * [1, 1, 0] + [0, 0, 1] * ring]) - [*center, 0.0]
-    ) * np.array([0.02, 1.0])[:, None, None] * [1, 1, 0]
-    disc[..., 2] = -0.845 + 0.16 * np.clip(disc[..., 0], 0, 1) ** 2
-    lens = grid_part("lens", disc, wrap=True)
-    lens.uv = np.stack(
-        [0.5 + 0.5 * (lens.position[:, 0] - center[0]) / wide, 0.5 - 0.5 * (lens.position[:, 1] - center[1]) / high], -1
-    )
-    if lens.normal[:, 2].sum() > 0:
-        lens.normal = -lens.normal
-    a, b, c = (lens.position[lens.face[:, k]] for k in range(3))
-    if np.cross(b - a, c - a)[:, 2].sum() > 0:
-        lens.face = lens.face[:, ::-1].copy()
+    full = np.linspace(0, 2 * np.pi, 41)
+    lens = oriented(grid_part("lens", np.stack([around(full, 0.02), around(full, 1.0)]), wrap=True), FRONT)
+    lens.uv = 0.5 + 0.5 * (lens.position[:, :2] - np.array([x, y])) / np.array([wide, -high])
     lens.edge[:] = 0
-    bridge_x = np.linspace(-(center[0] - wide), center[0] - wide, 9)
-    bridge = np.stack(
-        [
-            bridge_x,
-            center[1] + 0.25 * high + 0.03 * np.cos(bridge_x / max(center[0] - wide, 0.02) * 1.4),
-            np.full(9, -0.85),
-        ],
-        -1,
-    )
+    parts.append(lens)
+    gap = x - wide
+    along = np.linspace(-gap, gap, 9)
+    arch = y + 0.25 * high + 0.03 * np.cos(1.4 * along / max(gap, 0.02))
+    bridge = np.stack([along, arch, np.full(9, -0.85)], -1)
     result = [tube("frame", bridge, np.full(9, 0.0125), 7)]
-    for part in [*parts, lens]:
+    for part in parts:
         result += [part, mirrored(part)]
     return result
 
@@ -191,7 +170,7 @@ def _clip(kind: str, form: HairForm, side: float) -> list[Part]:
     return [_on_hair(form, piece, side * 0.88, 0.80, 0.165)]
 
 
-def build_accessories(traits: Traits, skull: Skull, shape: EyeShape, hair: Hair) -> list[Part]:
+def build_accessories(traits: Traits, shape: EyeShape, hair: Hair) -> list[Part]:
     """Return everything that the character wears on the head, all on the head bone."""
     extras, form = traits.extras, hair.form
     parts: list[Part] = []
@@ -205,7 +184,7 @@ def build_accessories(traits: Traits, skull: Skull, shape: EyeShape, hair: Hair)
     if extras.headwear:
         parts += build_hat(traits, form)
     if extras.glasses:
-        parts += _glasses(traits, skull, shape)
+        parts += _glasses(traits, shape)
     if extras.headphones:
         parts += _headphones(form)
     side = -float(np.sign(traits.hair.part))

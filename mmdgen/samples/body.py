@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from mmdgen.samples.curves import Spline, smoothstep, unit
-from mmdgen.samples.mesh import Part, grid_part, tube
+from mmdgen.samples.mesh import Part, grid_part, oriented, tube
 from mmdgen.samples.traits import Traits
 
 NECK_Y, HEAD_PIVOT_Y = -1.06, -0.78  # the joints 首 and 頭
@@ -70,13 +70,7 @@ class Torso:
     ) -> Part:
         """Lay a grid of (theta, v) f64 [R, C] over the torso, its outer side seen."""
         part = grid_part(material, self.point(theta, v, lift), uv)
-        center = np.array([0.0, 0.0, NECK_Z])
-        if np.einsum("ij,ij->", part.normal, (part.position - center) * [1, 0.3, 1]) < 0:
-            part.normal = -part.normal
-        a, b, c = (part.position[part.face[:, k]] for k in range(3))
-        if np.einsum("ij,ij->", np.cross(b - a, c - a), part.normal[part.face[:, 0]]) < 0:
-            part.face = part.face[:, ::-1].copy()
-        return part
+        return oriented(part, (part.position - np.array([0.0, 0.0, NECK_Z])) * np.array([1, 0.3, 1]))
 
 
 def build_neck(traits: Traits, torso: Torso) -> Part:
@@ -92,9 +86,7 @@ def build_neck(traits: Traits, torso: Torso) -> Part:
     point = np.stack(np.broadcast_arrays(radius * np.sin(theta), y, NECK_Z - shift - radius * np.cos(theta)), -1)
     uv = np.stack(np.broadcast_arrays(theta / (2 * np.pi) + 0.5, t), -1)
     part = grid_part("neck", point, uv, wrap=True)
-    if np.einsum("ij,ij->", part.normal, part.position * [1, 0, 1]) < 0:
-        part.normal = -part.normal
-        part.face = part.face[:, ::-1].copy()
+    oriented(part, part.position * np.array([1, 0, 1]))
     height = part.position[:, 1]
     head = smoothstep(HEAD_PIVOT_Y - 0.12, HEAD_PIVOT_Y + 0.10, height)
     body = smoothstep(NECK_Y + 0.02, NECK_Y - 0.14, height)

@@ -11,6 +11,7 @@ from mmdgen.formats.pmx import records as pmx
 from mmdgen.formats.pmx.writer import write_pmx
 from mmdgen.samples.accessories import build_accessories
 from mmdgen.samples.assemble import Look, collect_moves, join_parts, make_materials, make_vertices
+from mmdgen.samples.backhair import Hair
 from mmdgen.samples.body import HEAD_PIVOT_Y, NECK_Y, NECK_Z, Torso, arm_path, build_neck, build_torso
 from mmdgen.samples.clothes import build_clothes
 from mmdgen.samples.clothespaint import paint_clothes
@@ -80,7 +81,7 @@ class Character:
 
 
 def _build_parts(
-    traits: Traits, skull: Skull, shape: EyeShape, mouth: MouthShape, torso: Torso, hair, hidden: bool
+    traits: Traits, skull: Skull, shape: EyeShape, mouth: MouthShape, torso: Torso, hair: Hair, hidden: bool
 ) -> list[Part]:
     ear = build_ear(traits, skull)
     parts = [build_skin(traits, skull, shape, mouth), ear, mirrored(ear)]
@@ -90,7 +91,7 @@ def _build_parts(
         parts += build_blush(skull, shape)
     parts += hair.parts
     parts += [build_neck(traits, torso), build_torso(traits, torso), *build_clothes(traits, torso)]
-    parts += build_accessories(traits, skull, shape, hair)
+    parts += build_accessories(traits, shape, hair)
     return parts
 
 
@@ -187,7 +188,7 @@ def build_character(seed: int) -> Character:
 
     textures = _paint(traits, habits, shape, mouth)
     textures = {key: content for key, content in textures.items() if _is_used(key, used, habits)}
-    separator = "\\" if habits.utf8 is False and seed % 2 else "/"
+    separator = "\\" if habits.backslashes else "/"
     texture_numbers = {key: k for k, key in enumerate(textures)}
     line = line_color(traits)
     look = Look(

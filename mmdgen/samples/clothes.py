@@ -6,9 +6,9 @@ import numpy as np
 
 from mmdgen.samples.body import NECK_Z, Torso, build_arm, torso_weights
 from mmdgen.samples.curves import lerp, smoothstep, unit
-from mmdgen.samples.mesh import Part, ellipsoid, grid_part, merge, mirrored, tube
+from mmdgen.samples.mesh import Part, ellipsoid, grid_part, mirrored, oriented, tube
 from mmdgen.samples.ornaments import basis, bow, frill, place, star
-from mmdgen.samples.traits import Traits
+from mmdgen.samples.traits import Traits, variant
 
 SLEEVES = {
     "sailor": "short", "shirt_tie": "long", "blazer": "long", "hoodie": "long", "dress": "puff", "kimono": "wide",
@@ -78,9 +78,7 @@ def _band(
         rows.append(np.stack(np.broadcast_arrays(ring * np.sin(theta) * (1 + 0.25 * drop), y, z), -1))
     uv = np.stack(np.meshgrid(theta / (2 * np.pi), np.linspace(0, 1, count)), -1)
     part = grid_part(material, np.stack(rows), uv)
-    if np.einsum("ij,ij->", part.normal, (part.position - [0, 0, NECK_Z]) * [1, 0, 1]) < 0:
-        part.normal, part.face = -part.normal, part.face[:, ::-1].copy()
-    return part
+    return oriented(part, (part.position - np.array([0, 0, NECK_Z])) * np.array([1, 0, 1]))
 
 
 def _on_chest(torso: Torso, part: Part, v: float, lift: float, theta: float = 0.0) -> Part:
@@ -138,7 +136,7 @@ def build_clothes(traits: Traits, torso: Torso) -> list[Part]:
             lapel.uv[:, 0] = 0.5
             parts.append(lapel)
         parts.append(_band(torso, [1.06, 1.16, 1.42, 1.62], [0.10, 0.13, 0.02, -0.07], 0.10, 0.16))
-        if traits.seed % 3 == 0 and traits.build in ("girl", "woman", "chibi"):
+        if variant(traits, "bow for tie", 3) == 0 and traits.build in ("girl", "woman", "chibi"):
             parts.append(
                 place(
                     bow(0.42 * b, tails=0.6),
@@ -209,11 +207,8 @@ def build_clothes(traits: Traits, torso: Torso) -> list[Part]:
     for part in parts:
         part.weights = torso_weights(part.position, torso)
     sleeve = SLEEVES[kind]
-    if kind == "sailor" and traits.seed % 2:
+    if kind == "sailor" and variant(traits, "sailor sleeves", 2):
         sleeve = "long"
     for piece in build_arm(traits, torso, sleeve):
         parts += [piece, mirrored(piece)]
     return parts
-
-
-__all__ = ["build_clothes", "merge", "neckline"]

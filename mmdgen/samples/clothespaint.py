@@ -9,7 +9,7 @@ from mmdgen.samples.clothes import neckline
 from mmdgen.samples.curves import smoothstep
 from mmdgen.samples.paint import Canvas, disc, polygon_mask
 from mmdgen.samples.palette import Color, glaze, luminance, mix, scaled, shade, tint
-from mmdgen.samples.traits import Traits
+from mmdgen.samples.traits import Traits, variant
 
 
 def _pattern(
@@ -52,7 +52,7 @@ def _base(traits: Traits) -> tuple[Color, Color]:
     if kind in ("shirt_tie", "sailor"):
         light = tint(clothes.main, 0.75) if luminance(clothes.main) < 0.6 else clothes.main
         dark = clothes.second if luminance(clothes.second) < 0.6 else shade(clothes.main, 0.55)
-        if kind == "sailor" and traits.seed % 4 == 1:
+        if kind == "sailor" and variant(traits, "dark sailor", 4) == 1:
             light, dark = dark, light
         return light, dark if kind == "sailor" else light
     if kind == "blazer":
@@ -82,7 +82,8 @@ def paint_cloth(traits: Traits) -> bytes:
         c.blend((0.97, 0.97, 0.98), opening)
         for v in (0.60, 0.72, 0.84):
             c.blend(
-                clothes.accent if traits.seed % 2 else (0.9, 0.78, 0.4), disc(c.u, c.v, (0.503, v), (0.011, 0.014), 0.2)
+                clothes.accent if variant(traits, "buttons", 2) else (0.9, 0.78, 0.4),
+                disc(c.u, c.v, (0.503, v), (0.011, 0.014), 0.2),
             )
         c.blend(dark, 0.7 * smoothstep(0.004, 0.001, np.abs(c.u - 0.5)) * (c.v > 0.5))
     if kind in ("shirt_tie",):
@@ -167,7 +168,7 @@ def paint_collar(traits: Traits) -> bytes:
     c = Canvas(64, 128, second)
     line = (0.98, 0.98, 0.98) if luminance(second) < 0.62 else shade(second, 0.5)
     if clothes.kind in ("sailor", "idol"):
-        for v in (0.80, 0.90) if traits.seed % 3 else (0.84,):
+        for v in (0.80, 0.90) if variant(traits, "collar lines", 3) else (0.84,):
             c.blend(line, smoothstep(0.026, 0.014, np.abs(c.v - v)))
     elif clothes.kind == "sweater":
         c.blend(shade(second, 0.2), 0.6 * (0.5 + 0.5 * np.cos(c.u * 2 * np.pi * 32)))
@@ -182,7 +183,7 @@ def paint_ribbon(traits: Traits) -> bytes:
     color = traits.clothes.accent if traits.clothes.kind not in ("dress",) else tint(traits.clothes.second, 0.2)
     c = Canvas(64, 64, color)
     c.blend(shade(color, 0.25), 0.6 * smoothstep(0.4, 1.0, np.abs(2 * ((c.u * 2) % 1) - 1)))
-    if traits.seed % 3 == 1:
+    if variant(traits, "striped ribbon", 3) == 1:
         stripe = ((c.u + c.v) * 5) % 1
         c.blend(tint(color, 0.55), 0.85 * smoothstep(0.05, 0.0, np.abs(stripe - 0.5) - 0.12) * (c.u > 0.5))
     c.blend((1.0, 0.95, 0.75), ((c.u > 0.95) & (c.v > 0.95)).astype(float))
@@ -191,7 +192,9 @@ def paint_ribbon(traits: Traits) -> bytes:
 
 def paint_metal(traits: Traits) -> bytes:
     """Return gold, silver or coloured metal with painted reflections."""
-    color = ((0.93, 0.78, 0.42), (0.80, 0.83, 0.90), mix(traits.extras.color, (0.8, 0.8, 0.85), 0.4))[traits.seed % 3]
+    color = ((0.93, 0.78, 0.42), (0.80, 0.83, 0.90), mix(traits.extras.color, (0.8, 0.8, 0.85), 0.4))[
+        variant(traits, "metal", 3)
+    ]
     c = Canvas(64, 64, color)
     c.blend(tint(color, 0.6), 0.8 * smoothstep(0.10, 0.02, np.abs(c.v - 0.30)))
     c.blend(shade(color, 0.35), 0.7 * smoothstep(0.45, 0.95, c.v))
@@ -215,7 +218,9 @@ def paint_fur(traits: Traits) -> bytes:
     """Return animal ears' texture: the outside in the hair's colour on the left half, the inside on the right one."""
     color = traits.hair.root
     c = Canvas(64, 64, color)
-    c.blend(traits.hair.tip if traits.seed % 2 else shade(color, 0.25), 0.8 * smoothstep(0.55, 0.95, c.v))
+    c.blend(
+        traits.hair.tip if variant(traits, "fur tips", 2) else shade(color, 0.25), 0.8 * smoothstep(0.55, 0.95, c.v)
+    )
     inside = mix(traits.skin, (0.98, 0.66, 0.70), 0.55)
     c.blend(inside, (c.u > 0.5).astype(np.float32))
     c.blend(shade(inside, 0.2), (c.u > 0.5) * smoothstep(0.4, 0.0, c.v))
@@ -227,7 +232,9 @@ def paint_hat(traits: Traits) -> bytes:
     """Return the texture of hats and horns: v 0-0.78 the body, 0.8-1 band, cuff, visor."""
     extras = traits.extras
     if extras.horns:
-        color = ((0.93, 0.88, 0.80), (0.28, 0.24, 0.27), mix(extras.color, (0.3, 0.2, 0.25), 0.5))[traits.seed % 3]
+        color = ((0.93, 0.88, 0.80), (0.28, 0.24, 0.27), mix(extras.color, (0.3, 0.2, 0.25), 0.5))[
+            variant(traits, "horns", 3)
+        ]
         c = Canvas(32, 64, shade(color, 0.2))
         c.blend(tint(color, 0.15), smoothstep(0.1, 0.8, c.v))
         c.blend(shade(color, 0.3), 0.5 * smoothstep(0.3, 0.1, np.abs((c.v * 9) % 1 - 0.5)))

@@ -40,6 +40,7 @@ class Conventions:
     ambient: float
     extra_morphs: bool
     texture_folder: str
+    backslashes: bool
     has_smile: bool
     all_parent: bool
     version: float
@@ -78,6 +79,7 @@ def draw_conventions(seed: int) -> Conventions:
         ambient=float(d.choice([0.6, 0.75, 0.85, 0.95, 1.0])),
         extra_morphs=bool(s.uniform() < 0.8),
         texture_folder="tex",
+        backslashes=bool(f.uniform() < 0.5),
         has_smile=bool(s.uniform() < 0.95),
         all_parent=bool(r.uniform() < 0.85),
         version=2.1 if f.uniform() < 0.06 else 2.0,

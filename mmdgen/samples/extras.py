@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from mmdgen.samples.eyeshape import EyeShape
-from mmdgen.samples.mesh import Part, grid_part, merge, mirrored
+from mmdgen.samples.mesh import Part, grid_part, merge, mirrored, oriented
 from mmdgen.samples.skull import Skull
 
 
@@ -13,10 +13,7 @@ def _patch(material: str, skull: Skull, center: tuple[float, float], size: tuple
     x = center[0] + size[0] * np.linspace(-1, 1, 9)[None] + 0 * np.zeros((7, 1))
     y = center[1] + size[1] * np.linspace(1, -1, 7)[:, None] + 0 * x
     point = skull.at(x, y, ahead)
-    part = grid_part(material, point)
-    a, b, c = (part.position[part.face[:, k]] for k in range(3))
-    if np.cross(b - a, c - a)[:, 2].sum() > 0:
-        part.face, part.normal = part.face[:, ::-1].copy(), -part.normal
+    part = oriented(grid_part(material, point), np.array([0.0, 0.0, -1.0]))
     part.edge[:] = 0
     return part
 

@@ -12,29 +12,21 @@ import numpy as np
 
 from mmdgen.samples.curves import Spline, lerp, smoothstep, unit
 from mmdgen.samples.eyeshape import EyeShape
-from mmdgen.samples.mesh import Part, grid_part, grid_uv, merge, mirrored
+from mmdgen.samples.mesh import Part, grid_part, merge, mirrored, oriented
 from mmdgen.samples.skull import Skull
 from mmdgen.samples.traits import Traits
 
 SCLERA_DEPTH, IRIS_DEPTH, HIGHLIGHT_DEPTH = 0.075, 0.058, 0.046
 LID_MOVES = ("blink_left", "smile_left", "half_left", "wide_left")
+FRONT = np.array([0.0, 0.0, -1.0])
 
 Curve = Callable[[np.ndarray], np.ndarray]
-
-
-def _front(part: Part) -> Part:
-    """Turn the faces towards the viewer (-z), where most of them belong."""
-    a, b, c = (part.position[part.face[:, k]] for k in range(3))
-    if np.cross(b - a, c - a)[:, 2].sum() > 0:
-        part.face = part.face[:, ::-1].copy()
-    part.normal = np.where(part.normal[:, 2:] > 0, -part.normal, part.normal)
-    return part
 
 
 def _soft_normals(part: Part, skull: Skull, amount: float = 0.7) -> Part:
     """Light a flat layer like the skin below it, mostly from the front."""
     theta, v = skull.locate(np.clip(part.position[:, 0], -0.6, 0.6), np.clip(part.position[:, 1], -0.9, 0.6))
-    part.normal = unit((1 - amount) * skull.normal(theta, v, 1.0) + amount * np.array([0.0, 0.0, -1.0]))
+    part.normal = unit((1 - amount) * skull.normal(theta, v, 1.0) + amount * FRONT)
     return part
 
 
@@ -42,7 +34,7 @@ def _sheet(
     material: str, skull: Skull, flat: np.ndarray, ahead: float | np.ndarray, uv: np.ndarray | None = None
 ) -> Part:
     """Lay a grid of (x, y) f64 [R, C, 2] `ahead` of the skin."""
-    part = _front(grid_part(material, skull.at(flat[..., 0], flat[..., 1], ahead), uv))
+    part = oriented(grid_part(material, skull.at(flat[..., 0], flat[..., 1], ahead), uv), FRONT)
     return _soft_normals(part, skull)
 
 
@@ -66,7 +58,7 @@ def build_sclera(skull: Skull, shape: EyeShape) -> Part:
         ],
         -1,
     )
-    part = _front(grid_part("sclera", _smooth_back(skull, flat, SCLERA_DEPTH), uv, wrap=True))
+    part = oriented(grid_part("sclera", _smooth_back(skull, flat, SCLERA_DEPTH), uv, wrap=True), FRONT)
     part.edge[:] = 0
     return _soft_normals(part, skull).bound_to("頭")
 
@@ -85,7 +77,7 @@ def _disc(shape: EyeShape, radii: tuple[float, float], rings: int, material: str
     disc = np.stack([radius * np.cos(angle), radius * np.sin(angle)], -1)
     flat = np.array([x, y]) + disc * np.array(radii)
     uv = 0.5 + 0.5 * disc * np.array([1, -1])
-    part = _front(grid_part(material, _smooth_back(skull, flat, depth), uv, wrap=True))
+    part = oriented(grid_part(material, _smooth_back(skull, flat, depth), uv, wrap=True), FRONT)
     part.edge[:] = 0
     return _soft_normals(part, skull, 0.9)
 
@@ -221,7 +213,7 @@ def build_lashes(skull: Skull, shape: EyeShape) -> list[Part]:
         )
         fold.uv[:, 1] = 0.74 + 0.22 * fold.uv[:, 1]
         parts.append(fold)
-    for name in ("blink_left", "smile_left", "half_left", "wide_left"):
+    for name in LID_MOVES:
         for part in parts:
             part.moves.setdefault(name, np.zeros_like(part.position))
     return parts
@@ -293,15 +285,3 @@ def build_eyes(traits: Traits, skull: Skull, shape: EyeShape) -> list[Part]:
             twin.uv[:, 0] = 1 - twin.uv[:, 0]  # light falls from one side on both eyes
         result.append(merge([part, twin]))
     return result
-
-
-__all__ = [
-    "LID_MOVES",
-    "build_brow",
-    "build_eyes",
-    "build_highlight",
-    "build_iris",
-    "build_sclera",
-    "grid_uv",
-    "iris_center",
-]

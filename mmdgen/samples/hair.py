@@ -10,8 +10,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from mmdgen.samples.curves import bump, lerp, smoothstep, unit
-from mmdgen.samples.mesh import Part, grid_part, sweep
+from mmdgen.samples.curves import lerp, smoothstep, unit
+from mmdgen.samples.mesh import Part, grid_part, oriented, sweep
 
 TILES = 8  # strands side by side in the hair texture
 HEAD_SHARE = 0.55  # share of the texture's height for the hair on the head, s = 0 to HEAD_S
@@ -92,11 +92,7 @@ def build_cap(form: HairForm, nape_y: float = -0.62, hairline: float = 0.0, tile
     u = np.broadcast_to((theta / (2 * np.pi) + 0.5) * tiles / TILES, (rows + 1, columns))
     v = np.concatenate([texture_v(s, np.full_like(s, 3.0)), texture_v(end, np.full(columns, 3.0))[None]])
     part = grid_part("hair_cap", point, np.stack([u, v], -1), wrap=True)
-    if np.einsum("ij,ij->", part.normal, part.position) < 0:
-        part.normal = -part.normal
-    a, b, c = (part.position[part.face[:, k]] for k in range(3))
-    if np.einsum("ij,ij->", np.cross(b - a, c - a), a) < 0:
-        part.face = part.face[:, ::-1].copy()
+    oriented(part, part.position)
     part.normal[:columns] = (0, 1, 0)
     return part
 
@@ -182,14 +178,6 @@ def curtain(
     u = np.broadcast_to((grid_theta - theta[0]) * 1.4, point.shape[:2])
     v = np.broadcast_to(texture_v(grid_s, np.full_like(grid_s, s[1])), point.shape[:2])
     inside = grid_part("hair_back", point, np.stack([u, v], -1))
-    middle = np.array([0.0, 0.0, 0.1])
-    if np.einsum("ij,ij->", inside.normal, (inside.position - middle) * [1, 0, 1]) > 0:
-        inside.normal = -inside.normal
-        inside.face = inside.face[:, ::-1].copy()
+    oriented(inside, (np.array([0.0, 0.0, 0.1]) - inside.position) * np.array([1, 0, 1]))
     inside.edge[:] = 0
     return inside
-
-
-def gloss_band(s: np.ndarray) -> np.ndarray:
-    """Return where on the form the ring of gloss lies, 0 to 1."""
-    return bump(s, 0.60, 0.09)

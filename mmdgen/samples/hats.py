@@ -7,21 +7,15 @@ import numpy as np
 from mmdgen import rng
 from mmdgen.samples.curves import rotation, smoothstep, unit
 from mmdgen.samples.hair import HairForm
-from mmdgen.samples.mesh import Part, ellipsoid, grid_part, tube
-from mmdgen.samples.ornaments import basis, bow, flower, frill, place, star
+from mmdgen.samples.mesh import Part, ellipsoid, grid_part, oriented, tube
+from mmdgen.samples.ornaments import basis, bow, flower, frill, place
 from mmdgen.samples.traits import Traits
 
 
 def _shell(point: np.ndarray, uv: np.ndarray | None = None) -> Part:
     """Make a closed dome of a grid, seen from outside."""
     part = grid_part("hat", point, uv, wrap=True)
-    middle = np.array([0.0, 0.2, 0.0])
-    if np.einsum("ij,ij->", part.normal, part.position - middle) < 0:
-        part.normal = -part.normal
-    a, b, c = (part.position[part.face[:, k]] for k in range(3))
-    if np.einsum("ij,ij->", np.cross(b - a, c - a), part.normal[part.face[:, 0]]) < 0:
-        part.face = part.face[:, ::-1].copy()
-    return part
+    return oriented(part, part.position - np.array([0.0, 0.2, 0.0]))
 
 
 def _dome(form: HairForm, rim: float, lift: float, puff: float = 0.0) -> Part:
@@ -69,8 +63,7 @@ def _witch(form: HairForm) -> list[Part]:
     rim = np.stack(np.broadcast_arrays(r * np.sin(theta), brim_y, -r * np.cos(theta) + 0.02), -1)
     uv = np.stack(np.broadcast_arrays(theta / (2 * np.pi) + 0.5, 0.05 + 0.5 * (r - 0.9)), -1)
     brim = grid_part("hat", rim, uv, wrap=True)
-    if brim.normal[:, 1].sum() < 0:
-        brim.normal, brim.face = -brim.normal, brim.face[:, ::-1].copy()
+    oriented(brim, np.array([0.0, 1.0, 0.0]))
     angle = np.linspace(-np.pi, np.pi, 49)
     band = np.stack([1.01 * np.sin(angle) * 0.95, np.full(49, 0.68), -1.01 * np.cos(angle) + 0.02], -1)
     belt = tube("ribbon", band, np.full(49, 0.055), 8, (0.0, 1.0, 0.0))
@@ -107,8 +100,7 @@ def build_hat(traits: Traits, form: HairForm) -> list[Part]:
         reach = 0.46 * np.cos(theta * 0.95) ** 0.7
         point = rim + np.stack(np.broadcast_arrays(0.10 * np.sin(theta) * t, -0.16 * t - 0.05 * t**2, -reach * t), -1)
         visor = grid_part("hat", point, np.stack(np.broadcast_arrays(0.5 + theta / 6, 0.84 + 0.14 * t), -1))
-        if visor.normal[:, 1].sum() < 0:
-            visor.normal, visor.face = -visor.normal, visor.face[:, ::-1].copy()
+        oriented(visor, np.array([0.0, 1.0, 0.0]))
         button = ellipsoid("hat", (0.0, 1.195, 0.04), (0.05, 0.03, 0.05), 5, 9)
         button.uv[:] = (0.5, 0.9)
         return _tilted([_dome(form, 0.72, 0.18, 0.03), visor, button], 0.3 * lean)
@@ -120,8 +112,7 @@ def build_hat(traits: Traits, form: HairForm) -> list[Part]:
         ring = grid_part("metal", np.stack([low, 0.5 * (low + high), high]), wrap=True)
         inside = grid_part("metal", np.stack([high, 0.5 * (low + high), low]) * [0.985, 1, 0.985], wrap=True)
         for part, sign in ((ring, 1.0), (inside, -1.0)):
-            if sign * np.einsum("ij,ij->", part.normal, part.position * [1, 0, 1]) < 0:
-                part.normal, part.face = -part.normal, part.face[:, ::-1].copy()
+            oriented(part, sign * part.position * np.array([1, 0, 1]))
         inside.edge[:] = 0
         gem = ellipsoid("ribbon", (0.0, 1.09, -0.39), (0.05, 0.06, 0.035), 7, 9)
         return _tilted([ring, inside, gem], lean)
@@ -136,10 +127,7 @@ def build_hat(traits: Traits, form: HairForm) -> list[Part]:
         inner = slice(8, 53)
         ruffle = frill(path[inner], up[inner], 0.20, 13, 0.03, "hat")
         ruffle.uv = np.stack([0.3 + 0.02 * ruffle.uv[:, 0], 0.02 + 0.1 * ruffle.uv[:, 1]], -1)
-        ruffle.normal = np.where(ruffle.normal[:, 2:] > 0, -ruffle.normal, ruffle.normal)
-        a, b, c = (ruffle.position[ruffle.face[:, k]] for k in range(3))
-        if np.cross(b - a, c - a)[:, 2].sum() > 0:
-            ruffle.face = ruffle.face[:, ::-1].copy()
+        oriented(ruffle, np.array([0.0, 0.0, -1.0]))
         parts = [band, ruffle]
         for sign in (-1.0, 1.0):
             parts.append(
@@ -161,6 +149,3 @@ def build_hat(traits: Traits, form: HairForm) -> list[Part]:
             piece.uv = np.stack([piece.uv[:, 0], 0.88 + 0.1 * np.clip(piece.uv[:, 1], 0, 1)], -1)
         parts.append(place(piece, basis(normal, np.array([0, 1.0, 0.1])), where))
     return parts
-
-
-__all__ = ["build_hat", "star"]

@@ -13,9 +13,9 @@ import numpy as np
 
 from mmdgen.samples.curves import bump, lerp, smoothstep, unit
 from mmdgen.samples.eyeshape import EyeShape
-from mmdgen.samples.mesh import Part, drop_thin_faces, grid_faces, grid_part, merge, mirrored
+from mmdgen.samples.mesh import Part, drop_thin_faces, grid_faces, grid_part, merge, mirrored, oriented, wound
 from mmdgen.samples.mouthshape import MOUTH_MOVES, MouthShape
-from mmdgen.samples.skull import CHIN_V, Skull
+from mmdgen.samples.skull import Skull
 from mmdgen.samples.traits import Traits
 
 ROWS, COLUMNS = 46, 73  # rows of rings; columns with the seam repeated at the back
@@ -104,9 +104,7 @@ def _patch(
     normal = skull.normal(loop_theta, loop_v)
     face = grid_faces(LOOPS, count)
     part = Part("face", point.reshape(-1, 3), normal.reshape(-1, 3), skin_uv(point).reshape(-1, 2), face)
-    a, b, c = (part.position[face[:, k]] for k in range(3))
-    if np.cross(b - a, c - a)[:, 2].sum() > 0:
-        part.face = face[:, ::-1].copy()
+    wound(part)
     flat = skull.base(loop_theta, loop_v)[..., :2]
     for name, (curve, ahead) in moves.items():
         weight = share[..., None] ** 1.1
@@ -238,10 +236,7 @@ def build_ear(traits: Traits, skull: Skull) -> Part:
         rings.append(center + np.stack([x, outline_y * scale, outline_z * scale], -1))
     point = np.stack(rings)
     part = grid_part("face", point, skin_uv(point), wrap=True)
-    a, b, c = (part.position[part.face[:, k]] for k in range(3))
-    volume = np.einsum("ij,ij->", a - part.position.mean(0), np.cross(b - a, c - a))
-    if volume < 0:
-        part.face, part.normal = part.face[:, ::-1].copy(), -part.normal
+    oriented(part, part.position - part.position.mean(0))
     part.uv[:] = skin_uv(np.array([0.66, -0.25, 0.0]))
     return drop_thin_faces(part)
 
@@ -249,6 +244,3 @@ def build_ear(traits: Traits, skull: Skull) -> Part:
 def chin_y(skin: Part) -> float:
     """Return the chin's tip: the lowest point of the skin of the head, in design units."""
     return float(skin.position[:, 1].min())
-
-
-__all__ = ["CHIN_V", "Hole", "build_ear", "build_skin", "chin_y", "skin_uv"]

@@ -137,10 +137,10 @@ def mirrored(part: Part) -> Part:
     )
 
 
-def drop_thin_faces(part: Part, area: float = 1e-10) -> Part:
+def drop_thin_faces(part: Part, area: float = 1e-6) -> Part:
     """Return the part without faces that have no area (collapsed poles and tips)."""
     a, b, c = (part.position[part.face[:, k]] for k in range(3))
-    keep = np.einsum("ij,ij->i", *(2 * (np.cross(b - a, c - a),))) > area
+    keep = np.linalg.norm(np.cross(b - a, c - a), axis=1) > area
     part.face = part.face[keep]
     return part
 
@@ -158,6 +158,21 @@ def drop_unused(part: Part) -> Part:
         part.edge[used],
         {name: move[used] for name, move in part.moves.items()},
     )
+
+
+def wound(part: Part) -> Part:
+    """Turn all faces of a part over where they disagree with its normals; return the part itself."""
+    a, b, c = (part.position[part.face[:, k]] for k in range(3))
+    if np.einsum("ij,ij->", np.cross(b - a, c - a), part.normal[part.face].sum(1)) < 0:
+        part.face = part.face[:, ::-1].copy()
+    return part
+
+
+def oriented(part: Part, outside: np.ndarray) -> Part:
+    """Turn a part inside out where its normals point away from `outside` f64 [n, 3] or [3]; return the part itself."""
+    if (part.normal * outside).sum() < 0:
+        part.normal = -part.normal
+    return wound(part)
 
 
 def ellipsoid(
@@ -180,16 +195,7 @@ def ellipsoid(
         point, normal = point @ turn.T, normal @ turn.T
     part = grid_part(material, point + np.array(center), wrap=True)
     part.normal = normal.reshape(-1, 3)
-    return _outward(part)
-
-
-def _outward(part: Part) -> Part:
-    """Turn the faces of a part so that they agree with its normals."""
-    a, b, c = (part.position[part.face[:, k]] for k in range(3))
-    facing = np.einsum("ij,ij->i", np.cross(b - a, c - a), part.normal[part.face].sum(1))
-    if facing.sum() < 0:
-        part.face = part.face[:, ::-1].copy()
-    return part
+    return wound(part)
 
 
 def sweep(
@@ -228,7 +234,7 @@ def sweep(
     u = u_range[:, :1] + (u_range[:, 1:] - u_range[:, :1]) * share[None]
     uv = np.stack(np.broadcast_arrays(u[:, None, :], v[:, :, None]), -1)
     part = grid_part(material, point, uv, wrap=True)
-    return _outward(part)
+    return wound(part)
 
 
 def tube(
@@ -237,18 +243,3 @@ def tube(
     """Make a round tube along one spine f64 [R, 3] with `radius` f64 [R]; the ends stay open."""
     outward = np.broadcast_to(np.array(up, float), spine.shape)[None]
     return sweep(material, spine[None], outward, 2 * radius[None], radius[None], sides, back=1.0)
-
-
-def double_sided(part: Part) -> Part:
-    """Add the back faces, with their own vertices and turned normals."""
-    twin = Part(
-        part.material,
-        part.position.copy(),
-        -part.normal,
-        part.uv.copy(),
-        part.face[:, ::-1].copy(),
-        {bone: weight.copy() for bone, weight in part.weights.items()},
-        np.zeros_like(part.edge),
-        {name: move.copy() for name, move in part.moves.items()},
-    )
-    return merge([part, twin])

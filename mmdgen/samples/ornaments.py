@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from mmdgen.samples.curves import unit
-from mmdgen.samples.mesh import Part, ellipsoid, grid_part, merge, sweep
+from mmdgen.samples.mesh import Part, ellipsoid, grid_part, merge, oriented, sweep
 
 
 def basis(normal: np.ndarray, up: np.ndarray) -> np.ndarray:
@@ -92,9 +92,7 @@ def star(size: float, material: str = "metal", points: int = 5, sharp: float = 0
     back = rim * 0.9 + [0, 0, -0.06 * size]
     point = np.stack([back, rim, 0.05 * rim + middle])
     part = grid_part(material, point, wrap=True)
-    a, b, c = (part.position[part.face[:, k]] for k in range(3))
-    if np.cross(b - a, c - a)[:, 2].sum() < 0:
-        part.face, part.normal = part.face[:, ::-1].copy(), -part.normal
+    oriented(part, np.array([0.0, 0.0, 1.0]))
     part.normal = unit(part.normal + np.array([0.0, 0.0, 0.35]))
     return part
 

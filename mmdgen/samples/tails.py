@@ -6,7 +6,7 @@ import numpy as np
 
 from mmdgen.samples.curves import Spline, arc_lengths, smoothstep, unit
 from mmdgen.samples.hair import tile_range
-from mmdgen.samples.mesh import Part, ellipsoid, grid_part, merge, sweep, tube
+from mmdgen.samples.mesh import Part, ellipsoid, grid_part, merge, oriented, sweep, tube
 
 
 def smooth_path(points: list[tuple[float, float, float]], count: int = 24) -> np.ndarray:
@@ -133,9 +133,7 @@ def drill(path: np.ndarray, radius: float, turns: float = 5.0) -> Part:
     uv = np.stack(np.broadcast_arrays(0.01 + 0.115 * (1 - saw), 0.42 + 0.55 * t), -1)
     part = grid_part("hair", point, uv, wrap=True)
     offset = part.position - center.repeat(19, 0)
-    if np.einsum("ij,ij->", part.normal, offset) < 0:
-        part.normal, part.face = -part.normal, part.face[:, ::-1].copy()
-    return part
+    return oriented(part, offset)
 
 
 def hair_tie(

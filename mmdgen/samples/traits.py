@@ -157,6 +157,11 @@ class Traits:
     mouth_gap: float
 
 
+def variant(traits: Traits, name: str, count: int) -> int:
+    """Return a number below `count` for a small choice that has no field of its own."""
+    return int(rng.fraction(traits.seed, "samples", "variant", name) * count)
+
+
 def _pick(stream: np.random.Generator, items: tuple[str, ...], weights: tuple[float, ...] | None = None) -> str:
     chance = None if weights is None else np.array(weights) / sum(weights)
     return items[int(stream.choice(len(items), p=chance))]
