@@ -8,8 +8,12 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 
 import numpy as np
+import pytest
 
+from mmdgen.annotate.auto import annotate
 from mmdgen.annotate.motion import displacement
+from mmdgen.annotate.records import Annotation
+from mmdgen.errors import AnnotationError
 from mmdgen.model.load import model_from_bytes
 from mmdgen.model.records import Material, Model, Morph, MorphKind, MorphTerm
 from mmdgen.samples.character import Truth, build_character
@@ -77,6 +81,25 @@ def mapped(model: Model, matrix: np.ndarray, shift: tuple[float, float, float] =
         with_morphs(model, morph),
         position=model.position @ matrix.T + offset,
         skeleton=replace(model.skeleton, rest=model.skeleton.rest @ matrix.T + offset),
+    )
+
+
+def with_bone(skeleton, name: str, rest: np.ndarray, parent: int):
+    def more(array: np.ndarray, value) -> np.ndarray:
+        return np.concatenate([array, np.array([value]).astype(array.dtype)])
+
+    return replace(
+        skeleton,
+        name=(*skeleton.name, name),
+        name_en=(*skeleton.name_en, ""),
+        rest=more(skeleton.rest, rest),
+        parent=more(skeleton.parent, parent),
+        append_source=more(skeleton.append_source, -1),
+        append_ratio=more(skeleton.append_ratio, 0),
+        append_rotation=more(skeleton.append_rotation, False),
+        append_translation=more(skeleton.append_translation, False),
+        append_local=more(skeleton.append_local, False),
+        order=more(skeleton.order, len(skeleton.name)),
     )
 
 
@@ -152,3 +175,16 @@ def capped(model: Model, truth: Truth, rise: float) -> Model:
 
     points, faces = revolved(profile, (truth.center_x, z))
     return with_mesh(model, truth.head, points, faces, "zz")
+
+
+def bounds_errors(found: Annotation, chin_y: float, top_y: float) -> tuple[float, float]:
+    """Chin and top errors in head heights."""
+    height = top_y - chin_y
+    return abs(found.bounds.chin_y - chin_y) / height, abs(found.bounds.top_y - top_y) / height
+
+
+def code_of(model: Model) -> str:
+    with pytest.raises(AnnotationError) as caught:
+        annotate(model)
+    assert str(model.path) in str(caught.value)
+    return caught.value.code

@@ -1,4 +1,4 @@
-"""Automatic annotation against exact truth, and stored annotations.
+"""Automatic annotation against exact truth.
 
 The heads are procedural characters (`heads.py`), changed in the ways in which real models differ: what is tested is
 that names are not trusted where geometry knows better, and that what cannot be found is said so by a code.
@@ -7,21 +7,18 @@ that names are not trusted where geometry knows better, and that what cannot be 
 from __future__ import annotations
 
 import dataclasses
-import json
-import pickle
 from pathlib import Path
 
 import heads
 import numpy as np
 import pytest
-from heads import character, replace
+from heads import bounds_errors, character, code_of, replace
 
 from mmdgen.annotate import names, store
 from mmdgen.annotate.auto import annotate
-from mmdgen.annotate.bones import find_bones, vertex_share
 from mmdgen.annotate.motion import displacement
-from mmdgen.annotate.records import EYE_SLOTS, PERSON, Annotation, EyeMorphs, HeadBounds
-from mmdgen.errors import AnnotationError, DatasetError, MmdgenError
+from mmdgen.annotate.records import EYE_SLOTS, Annotation
+from mmdgen.errors import MmdgenError
 from mmdgen.model.load import load_model
 from mmdgen.model.records import Model, Morph, MorphKind, MorphTerm
 
@@ -31,12 +28,6 @@ SEED = 5  # half-width winks, all six slots, a jaw bone
 HAT_SEEDS = (2, 10)
 SLOTS = tuple(f"{shape}_{side}" for shape in ("normal", "smile") for side in ("left", "right"))
 CHECKOUT = Path(__file__).resolve().parent.parent
-
-
-def bounds_errors(found: Annotation, chin_y: float, top_y: float) -> tuple[float, float]:
-    """Chin and top errors in head heights."""
-    height = top_y - chin_y
-    return abs(found.bounds.chin_y - chin_y) / height, abs(found.bounds.top_y - top_y) / height
 
 
 def assert_slots(model: Model, found: Annotation, truth, *, slots=EYE_SLOTS) -> None:
@@ -53,13 +44,6 @@ def moved_sides(model: Model, terms: tuple[MorphTerm, ...], center_x: float) -> 
     sunk = moved.offset[:, 1] < -0.3 * np.abs(moved.offset[:, 1]).max()
     x = model.position[moved.index[sunk], 0] - center_x
     return {name for name, there in (("left", (x > 0).any()), ("right", (x < 0).any())) if there}
-
-
-def code_of(model: Model) -> str:
-    with pytest.raises(AnnotationError) as caught:
-        annotate(model)
-    assert str(model.path) in str(caught.value)
-    return caught.value.code
 
 
 # -- procedural characters: exact truth ----------------------------------------------------------------------------
@@ -219,7 +203,7 @@ def test_a_blink_made_of_group_and_bones():
         bone = len(skeleton.name)
         mine = moved.index[lids & ((model.position[moved.index, 0] - center) * sign > 0)]
         index[mine], weight[mine] = (bone, 0, 0, 0), (1, 0, 0, 0)
-        skeleton = with_bone(skeleton, name, model.position[mine].mean(axis=0), truth.head)
+        skeleton = heads.with_bone(skeleton, name, model.position[mine].mean(axis=0), truth.head)
         offset = np.zeros((1, 7), np.float32)
         offset[0, 1], offset[0, 6] = moved.offset[lids, 1].mean(), 1
         added.append(len(morphs))
@@ -235,25 +219,6 @@ def test_a_blink_made_of_group_and_bones():
     chin, top = bounds_errors(found, truth.chin_y, truth.top_y)
     assert chin < 0.02
     assert top < 0.04
-
-
-def with_bone(skeleton, name: str, rest: np.ndarray, parent: int):
-    def more(array: np.ndarray, value) -> np.ndarray:
-        return np.concatenate([array, np.array([value]).astype(array.dtype)])
-
-    return replace(
-        skeleton,
-        name=(*skeleton.name, name),
-        name_en=(*skeleton.name_en, ""),
-        rest=more(skeleton.rest, rest),
-        parent=more(skeleton.parent, parent),
-        append_source=more(skeleton.append_source, -1),
-        append_ratio=more(skeleton.append_ratio, 0),
-        append_rotation=more(skeleton.append_rotation, False),
-        append_translation=more(skeleton.append_translation, False),
-        append_local=more(skeleton.append_local, False),
-        order=more(skeleton.order, len(skeleton.name)),
-    )
 
 
 def test_a_closed_eye_that_is_pushed_forward():
@@ -392,282 +357,7 @@ def test_a_model_that_faces_away_is_rejected():
     assert code_of(heads.mapped(model, np.diag((-1.0, 1.0, -1.0)))) == "not_facing_front"
 
 
-# -- bones ---------------------------------------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize(
-    ("neck", "head"), [("首", "頭"), ("neck", "Head"), ("J_Bip_C_Neck", "J_Bip_C_Head"), ("脖子", "头"), ("首1", "頭")]
-)
-def test_bone_names(neck: str, head: str):
-    model, truth = character(SEED)
-    found = find_bones(heads.with_bones(model, {"首": neck, "頭": head}))
-    assert (found.neck, found.head) == (truth.neck, truth.head)
-    assert not found.notes
-
-
-def test_the_root_of_a_neck_chain_turns_and_stand_ins_are_noted():
-    model, truth = character(SEED)
-    skeleton = with_bone(model.skeleton, "首1", model.skeleton.rest[truth.head] - (0, 0.2, 0), truth.neck)
-    parent = skeleton.parent.copy()
-    parent[truth.head] = len(skeleton.name) - 1
-    order = np.array([b for b in skeleton.order if b != truth.head] + [truth.head], np.int32)
-    below = [b for b in order.tolist() if b != truth.head and skeleton.parent[b] == truth.head]
-    order = np.array([b for b in order.tolist() if b not in below] + below, np.int32)
-    chained = replace(model, skeleton=replace(skeleton, parent=parent, order=order))
-    assert find_bones(chained).neck == truth.neck
-    nameless = find_bones(heads.with_bones(model, {"首": "何か"}))
-    assert nameless.neck == truth.neck
-    assert "stands in" in nameless.notes[0]
-    parentless = model.skeleton.parent.copy()
-    parentless[truth.head] = -1
-    named = heads.with_bones(model, {"首": "何か"})
-    lonely = find_bones(replace(named, skeleton=replace(named.skeleton, parent=parentless)))
-    assert lonely.neck == lonely.head == truth.head
-
-
-def test_eye_bones_are_told_apart_by_place():
-    model, _ = character(SEED)
-    found = find_bones(heads.with_bones(model, {"左目": "右目", "右目": "左目"}))
-    assert model.skeleton.rest[found.left_eye, 0] > model.skeleton.rest[found.right_eye, 0]
-
-
-def test_followers_by_append_belong_to_the_head():
-    """頭D: the face hangs on a bone that only takes over the head's rotation."""
-    seed = next(s for s in range(40) if character(s)[1].habits.head_d)
-    model, truth = character(seed)
-    bones = find_bones(model)
-    assert bones.head == truth.head
-    share = vertex_share(model, bones.share)
-    eyes = displacement(model, heads.terms(truth.slots["normal_both"]), truth.center_x)
-    np.testing.assert_allclose(share[eyes.index], 1, atol=1e-5)
-
-
-def test_props_and_stages_have_codes():
-    model, truth = character(SEED)
-    assert code_of(heads.with_bones(model, {"頭": "箱"})) == "no_head_bone"
-    empty = replace(model, position=model.position[:0], face=model.face[:0])
-    assert code_of(empty) == "no_vertices"
-    body = int(model.skeleton.parent[truth.neck])
-    index, weight = np.zeros_like(model.bone_index), np.zeros_like(model.bone_weight)
-    index[:, 0], weight[:, 0] = body, 1
-    assert code_of(replace(model, bone_index=index, bone_weight=weight)) == "not_a_character"
-    assert code_of(replace(model, morphs=())) == "no_eye_morph"
-
-
-# -- names ---------------------------------------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize(
-    ("name", "kind", "number", "sided"),
-    [
-        ("ｳｨﾝｸ２右", "wink", 2, True),
-        ("右ウィンク3", "wink", 3, True),
-        ("ウィンク(右)", "wink", 0, True),
-        ("まばたき", "blink", 0, False),
-        ("目_閉じ", "blink", 0, False),
-        ("両目まばたき", "blink", 0, False),
-        ("Fcl_EYE_Joy_R", "smile", 0, True),
-        ("眨眼", "blink", 0, False),
-        ("なごみ", "other", 0, False),
-        ("はぅ", "other", 0, False),
-        ("じと目", "other", 0, False),
-        ("まばたき瞳", "other", 0, False),
-        ("真面目", None, 0, False),
-        ("-----", None, 0, False),
-        ("", None, 0, False),
-    ],
-)
-def test_eye_names(name: str, kind: str | None, number: int, sided: bool):
-    parsed = names.parse(name)
-    assert names.eye_class(parsed) == kind
-    assert (parsed.number, parsed.sided) == (number, sided)
-
-
-@pytest.mark.parametrize(
-    ("name", "rank"),
-    [("あ", 0), ("発音「あ」", 0), ("Fcl_MTH_A", 0), ("aa", 0), ("口開け", 2), ("お", 3), ("い", None)],
-)
-def test_mouth_names(name: str, rank: int | None):
-    assert names.mouth_rank(names.parse(name)) == rank
-
-
-@pytest.mark.parametrize(
-    "name", ["リボン", "帽子", "ネコミミ", "アホ毛", "hat_01", "髪飾り", "Hair_Acc", "ヘッドホン", "发饰"]
-)
-def test_accessories(name: str):
-    assert names.is_accessory(name)
-    assert not names.is_hair(name)
-
-
-@pytest.mark.parametrize("name", ["髪", "前髪", "Hair", "头发", "耳前髪", "後ろ髪"])
-def test_hair(name: str):
-    assert not names.is_accessory(name)
-    assert names.is_hair(name)
-
-
-# -- stored annotations --------------------------------------------------------------------------------------------
-
-
-@pytest.fixture
-def head() -> Model:
-    return character(SEED)[0]
-
-
-def stored_pair(model: Model) -> tuple[HeadBounds, EyeMorphs]:
-    slots = dict.fromkeys(EYE_SLOTS, ())
-    slots |= {"normal_left": (MorphTerm(3, 0.5, "left"), MorphTerm(4)), "normal_right": (MorphTerm(3, 1.0, "right"),)}
-    bounds = HeadBounds(16.25, 18.5, 0.125, source=PERSON, confidence=0.875)
-    return bounds, EyeMorphs(slots, (MorphTerm(5),), source=PERSON, confidence=1.0)
-
-
-def test_store_round_trip(head: Model, tmp_path: Path):
-    bounds, eyes = stored_pair(head)
-    written = store.save(head, tmp_path, annotator="me", bounds=bounds, eyes=eyes, time="2026-01-02")
-    assert [p.relative_to(tmp_path).as_posix() for p in written] == [
-        f"{kind}/{head.id[:16]}.json" for kind in store.KINDS
-    ]
-    found = store.load(head, tmp_path)
-    assert found.bounds == replace(bounds, reason="stored by me")
-    assert found.eyes == replace(eyes, reasons=("stored by me",))
-    first = [path.read_bytes() for path in written]
-    store.save(head, tmp_path, annotator="me", bounds=found.bounds, eyes=found.eyes, time="2026-01-02")
-    assert [path.read_bytes() for path in written] == first
-    value = json.loads(first[0])
-    assert list(value) == sorted(value)
-    assert sorted(p.name for p in (tmp_path / "head_bounds").iterdir()) == [f"{head.id[:16]}.json"]
-
-
-def test_stored_values_win(head: Model, tmp_path: Path):
-    bounds, eyes = stored_pair(head)
-    automatic = annotate(head)
-    assert store.resolve(head, None) == automatic == store.resolve(head, tmp_path)
-    store.save(head, tmp_path, annotator="me", bounds=bounds)
-    half = store.resolve(head, tmp_path)
-    assert half.bounds.chin_y == bounds.chin_y
-    assert half.bounds.source == PERSON
-    assert half.eyes == automatic.eyes
-    store.save(head, tmp_path, annotator="me", eyes=replace(eyes, slots=automatic.eyes.slots))
-    both = store.resolve(head, tmp_path)
-    assert both.bounds.chin_y == bounds.chin_y
-    assert both.eyes.source == PERSON
-
-
-def test_stored_values_help_where_the_automatic_ones_fail(head: Model, tmp_path: Path):
-    truth = character(SEED)[1]
-    automatic = annotate(head)
-    # No morph has a name or panel that says eye or mouth: the person's choice serves, also to find the chin.
-    blind = heads.with_morphs(head, lambda i, m: replace(m, name=f"m{i}", name_en="", panel=4))
-    assert code_of(blind) == "no_eye_morph"
-    store.save(blind, tmp_path, annotator="me", eyes=automatic.eyes)
-    found = store.resolve(blind, tmp_path)
-    assert found.eyes.slots == automatic.eyes.slots
-    chin, top = bounds_errors(found, truth.chin_y, truth.top_y)
-    assert chin < 0.02
-    assert top < 0.04
-
-
-def test_a_rejected_model_stays_rejected(head: Model, tmp_path: Path):
-    bounds, eyes = stored_pair(head)
-    store.save(head, tmp_path, annotator="me", bounds=bounds, eyes=eyes)
-    store.save(head, tmp_path, annotator="me", rejected="the face is a mask")
-    with pytest.raises(AnnotationError, match="the face is a mask") as caught:
-        store.resolve(head, tmp_path)
-    assert caught.value.code == "rejected"
-    assert pickle.loads(pickle.dumps(caught.value)).code == "rejected"
-
-
-def test_stale_annotations_are_noticed(head: Model, tmp_path: Path):
-    bounds, eyes = stored_pair(head)
-    path = store.save(head, tmp_path, annotator="me", bounds=bounds, eyes=eyes)[1]
-    shuffled = heads.renamed(head, {3: "別の名前"})
-    with pytest.raises(AnnotationError, match="別の名前") as caught:
-        store.resolve(shuffled, tmp_path)
-    assert caught.value.code == "stale_annotation"
-    with pytest.raises(AnnotationError) as caught:
-        store.resolve(replace(head, morphs=head.morphs[:4]), tmp_path)
-    assert caught.value.code == "stale_annotation"
-    other = replace(head, id=head.id[:16] + "0" * 48)
-    with pytest.raises(AnnotationError, match=head.id) as caught:
-        store.load(other, tmp_path)
-    assert caught.value.code == "stale_annotation"
-    assert path.is_file()
-
-
-def damages(value: dict) -> list[dict | list | str]:
-    """Ways in which a head bounds file may be wrong."""
-    without = [{k: v for k, v in value.items() if k != key} for key in value]
-    changed = [
-        value | {key: wrong}
-        for key, wrong in (
-            ("schema_version", 2), ("sha256", "abc"), ("name", 3), ("source", "guess"), ("annotator", ""),
-            ("confidence", 1.5), ("confidence", True), ("chin_y", "low"), ("top_y", value["chin_y"]), ("extra", 1),
-            ("rejected", "why"), ("time", 5),
-        )
-    ]  # fmt: skip
-    return [*without, *changed, [], "text"]
-
-
-def test_damaged_annotations_are_refused(head: Model, tmp_path: Path):
-    bounds, eyes = stored_pair(head)
-    bounds_path, eyes_path = store.save(head, tmp_path, annotator="me", bounds=bounds, eyes=eyes)
-    good = json.loads(bounds_path.read_bytes())
-    for bad in damages(good):
-        bounds_path.write_text(json.dumps(bad), "utf-8")
-        with pytest.raises(AnnotationError) as caught:
-            store.resolve(head, tmp_path)
-        assert caught.value.code == "bad_annotation", bad
-    for text in (b"{", b"\xff\xfe", b""):
-        bounds_path.write_bytes(text)
-        with pytest.raises(AnnotationError) as caught:
-            store.load(head, tmp_path)
-        assert caught.value.code == "bad_annotation"
-    bounds_path.unlink()
-    term = {"morph": 3, "name": head.morphs[3].name, "weight": 1.0, "side": "both"}
-    wrong = [term | {"morph": -1}, term | {"morph": True}, term | {"weight": 0}, term | {"side": "up"}, {"morph": 3}, 7]
-    value = json.loads(eyes_path.read_bytes())
-    for item in wrong:
-        eyes_path.write_text(json.dumps(value | {"mouth_open": [item]}), "utf-8")
-        with pytest.raises(AnnotationError) as caught:
-            store.load(head, tmp_path)
-        assert caught.value.code == "bad_annotation", item
-
-
-def test_nothing_wrong_is_written(head: Model, tmp_path: Path):
-    bounds, eyes = stored_pair(head)
-    for wrong in (
-        {"bounds": replace(bounds, top_y=bounds.chin_y - 1)},
-        {"bounds": replace(bounds, confidence=float("nan"))},
-        {"bounds": bounds, "eyes": replace(eyes, mouth_open=(MorphTerm(10**6),))},
-        {"bounds": bounds, "eyes": replace(eyes, mouth_open=(MorphTerm(1, side="up"),))},
-    ):
-        with pytest.raises(AnnotationError):
-            store.save(head, tmp_path, annotator="me", **wrong)
-    with pytest.raises(AnnotationError):
-        store.save(head, tmp_path, annotator="", bounds=bounds)
-    assert list(tmp_path.rglob("*.json")) == []
-    (tmp_path / "head_bounds").write_text("a file where a folder must be")
-    with pytest.raises((DatasetError, OSError)):
-        store.save(head, tmp_path, annotator="me", bounds=bounds)
-
-
-# -- the annotations in the checkout, and real models --------------------------------------------------------------
-
-
-def test_the_stored_annotations_fit_the_schema():
-    schema = json.loads((CHECKOUT / "annotations/schema.json").read_bytes())
-    defined = schema["$defs"]
-    assert set(defined["wink_morphs"]["properties"]["eyes"]["required"]) == set(EYE_SLOTS)
-    common = set(defined["common"]["properties"])
-    count = 0
-    for kind in store.KINDS:
-        for path in sorted((CHECKOUT / "annotations" / kind).glob("*.json")):
-            value = store.parse(path.read_bytes(), kind, path)
-            assert path.stem == value["sha256"][:16]
-            allowed = common | set(defined["rejected" if "rejected" in value else kind]["properties"])
-            assert value.keys() <= allowed, path
-            assert set(defined["common"]["required"]) <= value.keys()
-            count += 1
-    assert count > 100
+# -- real models, as people have annotated them --------------------------------------------------------------
 
 
 @pytest.mark.corpus

@@ -34,9 +34,9 @@ class HeadBones:
 def find_bones(model: Model) -> HeadBones:
     """Return the bones of `model` that pose a head.
 
-    Names propose, the skeleton and the weights decide: the head is the named bone that moves the most vertices, the neck
-    the highest named ancestor of it below the chest (so that of 首, 首1, 首2 the root of the chain turns). Where no bone
-    is called a neck, the topmost bone between chest and head stands in, or else the head itself.
+    Names propose, the skeleton and the weights decide: the head is the named bone that moves the most vertices, the
+    neck the highest named ancestor of it below the chest (so that of 首, 首1, 首2 the root of the chain turns). Where
+    no bone is called a neck, the lowest bone between chest and head stands in, or else the head itself.
 
     Raises `AnnotationError`: ``no_vertices``, ``no_head_bone``, ``not_a_character``.
     """

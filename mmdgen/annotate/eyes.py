@@ -1,21 +1,21 @@
 """Which morphs close the eyes: six slots, (normal, smile) x (left, right, both), and where the eyes are.
 
-Names propose and geometry decides. The side is where vertices move, never what the name says; whether a one-eyed wink is
-the normal or the smiling one is decided by which both-eyed morph it resembles, because the convention (ウィンク smiles,
-ウィンク２ is normal) is reversed in a good part of the models; what does not close the eye is not taken.
+Names propose and geometry decides. The side is where vertices move, never what the name says; what does not close the
+eye is not taken; normal and smiling shapes are told apart in `shapes.py`.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 import numpy as np
 
 from mmdgen.annotate import names
 from mmdgen.annotate.bones import HeadBones
-from mmdgen.annotate.lids import LEFT, RIGHT, EyeBox, LidMotion, lid_motion, similarity
+from mmdgen.annotate.lids import LEFT, RIGHT, SIDES, EyeBox, lid_motion, similarity
 from mmdgen.annotate.motion import Displacement, displacement
 from mmdgen.annotate.records import EYE_SLOTS
+from mmdgen.annotate.shapes import Candidate, decide_shapes, preferred
 from mmdgen.errors import AnnotationError
 from mmdgen.model.records import Model, MorphKind, MorphTerm
 
@@ -24,28 +24,7 @@ CLOSED = 0.62  # of the opening: what closes less is half-lidded or does not clo
 OPEN = 0.35  # of the opening: an eye that moves less stays open
 LEAST_OPENING = 0.06  # of the distance between the eyes: a morph that moves lids less closes no eye
 PURE = 0.75  # of the motion lies near the eye
-SIDES = (LEFT, RIGHT)
 MOVING = (MorphKind.VERTEX, MorphKind.GROUP, MorphKind.BONE)
-
-
-@dataclass(slots=True)
-class Candidate:
-    """A morph that may close an eye. `side` is left, right, both or empty; `shape` normal, smile or empty."""
-
-    morph: int
-    name: names.ParsedName
-    label: str
-    kind: str | None
-    moved: Displacement
-    motion: dict[str, LidMotion | None] = field(default_factory=dict)
-    side: str = ""
-    shape: str = ""
-    certainty: float = 0.0
-
-    @property
-    def main(self) -> bool:
-        """Whether it is spelled as most models spell it."""
-        return self.name.base in names.MAIN_EYES
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,8 +41,8 @@ class EyeFinding:
 def find_eyes(model: Model, bones: HeadBones, share: np.ndarray) -> EyeFinding:
     """Return the eye morphs of `model`; `share` f32 [V] is how much each vertex follows the head.
 
-    Raises `AnnotationError`: ``no_eye_morph`` if nothing closes an eye, ``no_eye_morph_left`` or ``no_eye_morph_right`` if
-    only the other one can be closed.
+    Raises `AnnotationError`: ``no_eye_morph`` if nothing closes an eye, ``no_eye_morph_left`` or ``no_eye_morph_right``
+    if only the other one can be closed.
     """
     center = _first_center(model, bones)
     named = candidates = _candidates(model, share, center, named=True)
@@ -84,7 +63,7 @@ def find_eyes(model: Model, bones: HeadBones, share: np.ndarray) -> EyeFinding:
         _measure(model, candidate, boxes, center)
     if named:
         pool = named
-        _shapes(model, pool, boxes, center)
+        decide_shapes(model, pool, boxes, center)
     else:
         pool = _alike(model, reference, candidates, boxes, center)
     slots, confidence, more = _fill(pool, boxes)
@@ -124,7 +103,7 @@ def _first_center(model: Model, bones: HeadBones) -> float:
 
 
 def _candidates(model: Model, share: np.ndarray, center: float, *, named: bool) -> list[Candidate]:
-    """The morphs that move the head's vertices and are called an eye-closing one, or (not `named`) whatever may be one."""
+    """The morphs that move the head and are called an eye-closing one, or (not `named`) whatever may be one."""
     found = []
     for number, morph in enumerate(model.morphs):
         if morph.kind not in MOVING or len(morph.index) == 0:
@@ -259,103 +238,6 @@ def _measure(model: Model, candidate: Candidate, boxes: dict[str, EyeBox], cente
         candidate.side = RIGHT
 
 
-def _shapes(model: Model, pool: list[Candidate], boxes: dict[str, EyeBox], center: float) -> None:
-    """Decide normal or smile for every candidate that closes an eye."""
-    both = [c for c in pool if c.side == "both"]
-    for candidate in both:
-        if candidate.kind in ("blink", "smile"):
-            candidate.shape = "normal" if candidate.kind == "blink" else "smile"
-            candidate.certainty = 0.97
-    normal = _preferred([c for c in both if c.shape == "normal"])
-    smile = _preferred([c for c in both if c.shape == "smile"])
-    if normal is not None and smile is not None and _smileness(normal, smile, boxes) > 0.25:
-        # The names are exchanged: the lids of the "blink" meet clearly higher and bend the other way.
-        for candidate in both:
-            if candidate.shape:
-                candidate.shape = "smile" if candidate.shape == "normal" else "normal"
-                candidate.certainty = 0.75
-        normal, smile = smile, normal
-    for candidate in pool:
-        if not candidate.side or candidate.shape:
-            continue
-        _shape_of_one(model, candidate, normal, smile, boxes, center)
-
-
-def _smileness(a: Candidate, b: Candidate, boxes: dict[str, EyeBox]) -> float:
-    """How much more `a` looks like a smile than `b`: lids that meet higher and a line that bends up, in eye openings."""
-    total = []
-    for side in SIDES:
-        ma, mb = a.motion.get(side), b.motion.get(side)
-        if ma is not None and mb is not None:
-            opening = boxes[side].opening
-            higher, bend = (ma.line_y - mb.line_y) / opening, (mb.bend - ma.bend) / opening
-            total.append(min(higher, bend) if higher > 0 and bend > 0 else max(min(higher, 0.0), -1.0))
-    return float(np.mean(total)) if total else 0.0
-
-
-def _shape_of_one(model, candidate: Candidate, normal, smile, boxes: dict[str, EyeBox], center: float) -> None:
-    sides = SIDES if candidate.side == "both" else (candidate.side,)
-    like = {}
-    for shape, other in (("normal", normal), ("smile", smile)):
-        if other is not None:
-            like[shape] = float(np.mean([similarity(model, candidate.moved, other.moved, s, center) for s in sides]))
-    if len(like) == 2 and abs(like["normal"] - like["smile"]) > 0.02 and max(like.values()) > 0.6:
-        candidate.shape = max(like, key=lambda shape: like[shape])
-        candidate.certainty = 0.97 if max(like.values()) > 0.9 else 0.9
-        return
-    if len(like) == 1 and max(like.values()) > 0.97:
-        candidate.shape, candidate.certainty = next(iter(like)), 0.95
-        return
-    shape, certainty = _nearest(candidate, sides, normal, smile, boxes)
-    if shape:
-        candidate.shape, candidate.certainty = shape, certainty
-        return
-    # Without a pair to compare with: how high the lids meet, how the line bends and how much the lower lid rises.
-    motion = candidate.motion[sides[0]]
-    opening = boxes[sides[0]].opening
-    if motion is None:
-        return
-    evidence = -1.5 * motion.bend / opening + 2.0 * (motion.up / max(motion.closure, 1e-9) - 0.3)
-    if normal is not None and (reference := normal.motion.get(sides[0])) is not None:
-        evidence = (
-            2.0 * ((motion.line_y - reference.line_y) / opening - 0.12) + 1.0 * (reference.bend - motion.bend) / opening
-        )
-    if candidate.kind == "blink":
-        evidence -= 0.6
-    elif candidate.kind == "smile":
-        evidence += 0.6
-    elif candidate.kind == "wink":
-        evidence += -0.15 if candidate.name.number == 2 else 0.15
-    candidate.shape = "smile" if evidence > 0 else "normal"
-    candidate.certainty = min(0.9, 0.6 + abs(evidence))
-
-
-def _nearest(candidate: Candidate, sides, normal, smile, boxes: dict[str, EyeBox]) -> tuple[str, float]:
-    """The both-eyed morph whose lids move most alike, measured; ('', 0) unless one is clearly nearer."""
-    apart = []
-    for other in (normal, smile):
-        gaps = []
-        for side in sides:
-            own, its = candidate.motion[side], other.motion[side] if other is not None else None
-            if own is None or its is None:
-                return "", 0.0
-            gap = abs(own.down - its.down) + abs(own.line_y - its.line_y) + abs(own.bend - its.bend)
-            gaps.append(gap / boxes[side].opening)
-        apart.append(float(np.mean(gaps)))
-    if abs(apart[0] - apart[1]) < 0.12:
-        return "", 0.0
-    return ("normal", "smile")[apart[0] > apart[1]], 0.96 if min(apart) < 0.1 else 0.88
-
-
-def _preferred(candidates: list[Candidate]) -> Candidate | None:
-    """The plainest spelling: the known names before others, the eye panel, no number, the first in the file."""
-    return min(candidates, key=_plainness, default=None)
-
-
-def _plainness(candidate: Candidate):
-    return (candidate.kind is None, not candidate.main, candidate.name.number, candidate.morph)
-
-
 def _purity(candidate: Candidate, side: str) -> float:
     """The part of all motion that lies near the eye of `side`."""
     total = sum(m.amount for m in candidate.motion.values() if m is not None)
@@ -370,14 +252,14 @@ def _fill(pool: list[Candidate], boxes: dict[str, EyeBox]):
     reasons = []
     for shape in ("normal", "smile"):
         boths = [c for c in pool if c.side == "both" and c.shape == shape]
-        both = _preferred([c for c in boths if min(_purity(c, s) for s in SIDES) >= PURE / 2]) or _preferred(boths)
+        both = preferred([c for c in boths if min(_purity(c, s) for s in SIDES) >= PURE / 2]) or preferred(boths)
         if both is not None:
             slots[f"{shape}_both"] = (MorphTerm(both.morph),)
         for side in SIDES:
             name = f"{shape}_{side}"
             ones = [c for c in pool if c.side == side and c.shape == shape]
             pure = [c for c in ones if _purity(c, side) >= PURE]
-            one = _preferred(pure) or (_preferred(ones) if both is None else None)
+            one = preferred(pure) or (preferred(ones) if both is None else None)
             if one is not None:
                 slots[name] = (MorphTerm(one.morph),)
                 certainty[name] = one.certainty

@@ -10,6 +10,7 @@ from mmdgen.annotate.motion import Displacement
 from mmdgen.model.records import Model
 
 LEFT, RIGHT = "left", "right"
+SIDES = (LEFT, RIGHT)
 SIGN = {LEFT: 1.0, RIGHT: -1.0}
 
 
@@ -27,10 +28,11 @@ class EyeBox:
 class LidMotion:
     """One eye under one morph at weight 1, lengths in MU.
 
-    `down` is how far the fastest lid vertices sink, `up` how far others rise; their sum, `closure`, is the opening of the
-    eye when it shuts it, however the lids share the way. `line_y` is the height of the middle of the line along which
-    the lids meet, `bend` how much higher its ends are than its middle (negative: the smiling ^ shape), `amount` the sum
-    of all motion on this side and `inside` the part of it near the eye.
+    `down` is how far the fastest lid vertices sink, `up` how far others rise; their sum, `closure`, is the opening of
+    the eye when it shuts it, however the lids share the way. `line_y` is the height of the middle of the line along
+    which the lids meet, `bend` how much higher its ends are than its middle (negative: the smiling ^ shape), `amount`
+    the sum of all motion on this side and `inside` the part of it near the eye. `x`, `y` and `half_width` say where the
+    sinking lid is at rest.
     """
 
     down: float
@@ -50,7 +52,7 @@ class LidMotion:
 
 
 def lid_motion(model: Model, moved: Displacement, side: str, center_x: float, box: EyeBox | None) -> LidMotion | None:
-    """Return what `moved` does on `side` of ``x = center_x``, measured inside `box` where it is known; None if nothing."""
+    """Return what `moved` does on `side` of ``x = center_x``, inside `box` where it is known; None if nothing."""
     position = model.position[moved.index]
     here = (position[:, 0] - center_x) * SIGN[side] > 0
     if not here.any():

@@ -16,8 +16,8 @@ FOLLOWS = 0.3  # of the head's rotation: the throat bends, the neck's root does 
 class HeadMesh:
     """Triangles that follow the head. N of them.
 
-    `face` i32 [N] indexes `Model.face`, `corners` f64 [N, 3, 3] MU, `material` i32 [N], `share` f32 [N] is the least part
-    of the head's rotation that a corner takes over, `low` and `high` f64 [N, 3] are the corners' bounds.
+    `face` i32 [N] indexes `Model.face`, `corners` f64 [N, 3, 3] MU, `material` i32 [N], `share` f32 [N] is the least
+    part of the head's rotation that a corner takes over, `low` and `high` f64 [N, 3] are the corners' bounds.
     """
 
     face: np.ndarray

@@ -28,9 +28,9 @@ class Displacement:
 
 
 def displacement(model: Model, terms: Sequence[MorphTerm], center_x: float) -> Displacement:
-    """Return what `terms` do to the rest position at weight 1: vertex offsets, then linear blend skinning of bone offsets.
+    """Return what `terms` do to the rest position at weight 1: vertex offsets, then linear blend skinning.
 
-    UV and material changes have none. Raises `ModelError` for terms that do not fit the model.
+    UV and material changes move nothing. Raises `ModelError` for terms that do not fit the model.
     """
     flat = flatten_terms(model, terms, center_x)
     index, offset = flat.vertex_index, flat.vertex_offset

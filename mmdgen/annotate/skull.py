@@ -117,7 +117,10 @@ def find_top(model: Model, mesh: HeadMesh, eyes: EyeFinding, chin: Chin) -> Skul
     worn_grid = _heights(high, frame)
     worn = _vote(worn_grid.layers(1), frame)
     if worn.cover >= LEAST_COVER:
-        return _guessed(worn, frame)
+        if worn.top > frame.expected + SUSPICIOUS * PRIOR_SPREAD * frame.size:
+            return _guessed(worn, frame)
+        # No higher than a skull should be: hair that is called like something worn.
+        return _measured(worn_grid.layers(1), worn, "the dome of all there is", frame)
     return SkullTop(frame.expected, 0.0, 0.35, "from the proportions of the face: no dome of a skull was found")
 
 

@@ -1,7 +1,7 @@
 """Annotations as files: one small JSON per model and kind, named by the model's hash, so that git can merge them.
 
-`head_bounds/<sha256[:16]>.json` and `wink_morphs/<sha256[:16]>.json` in a folder that is `annotations/` in the checkout.
-What they hold is in `annotations/README.md` and `annotations/schema.json`.
+`head_bounds/<sha256[:16]>.json` and `wink_morphs/<sha256[:16]>.json` in a folder that is `annotations/` in the
+checkout. What they hold is in `annotations/README.md` and `annotations/schema.json`.
 """
 
 from __future__ import annotations
@@ -45,8 +45,8 @@ def path_of(folder: Path, kind: str, sha256: str) -> Path:
 def resolve(model: Model, folder: Path | None) -> Annotation:
     """Return the annotation to use: stored values first, the automatic ones for what is not stored.
 
-    Raises `AnnotationError`: ``rejected`` with the stored reason, ``stale_annotation`` or ``bad_annotation`` for a stored
-    file that does not fit the model or the schema, and whatever `auto.annotate` raises for what is not stored.
+    Raises `AnnotationError`: ``rejected`` with the stored reason, ``stale_annotation`` or ``bad_annotation`` for a
+    stored file that does not fit the model or the schema, and what `auto.annotate` raises for what is not stored.
     """
     stored = load(model, folder) if folder is not None else Stored()
     if stored.rejected:
@@ -105,8 +105,8 @@ def save(
 ) -> tuple[Path, ...]:
     """Write what is given (bounds, eyes, or a reason to reject the model) and return the files written.
 
-    Files are replaced atomically. `time` is an ISO 8601 date. Raises `AnnotationError` ``bad_annotation`` for values that
-    the schema does not allow, before anything is written, and `DatasetError` if a file cannot be written.
+    Files are replaced atomically. `time` is an ISO 8601 date. Raises `AnnotationError` ``bad_annotation`` for values
+    that the schema does not allow, before anything is written, and `DatasetError` if a file cannot be written.
     """
     values: dict[str, dict[str, Any]] = {}
     if rejected:
@@ -151,7 +151,7 @@ def parse(data: bytes, kind: str, path: Path) -> dict[str, Any]:
 
 
 def check(value: Any, kind: str, path: Path) -> None:
-    """Check a value against the schema of its `kind`. Raises `AnnotationError` ``bad_annotation`` with what is wrong."""
+    """Check a value against the schema of its `kind`; `AnnotationError` ``bad_annotation`` says what is wrong."""
     try:
         _check(value, kind)
     except ValueError as error:
