@@ -50,14 +50,14 @@ def _tilted(
 def _witch(form: HairForm) -> list[Part]:
     theta = np.linspace(-np.pi, np.pi, 49)[None]
     t = np.linspace(0, 1, 18)[:, None]
-    radius = 1.05 * (1 - t) ** 0.85 + 0.02
+    radius = 1.10 * (1 - t) ** 0.85 + 0.02
     bend = smoothstep(0.45, 1.0, t)
     x = radius * np.sin(theta) * 0.95 + 0.30 * bend**1.5
     y = 0.60 + 1.25 * t - 0.18 * bend**2 + 0 * theta
     z = -radius * np.cos(theta) + 0.02 + 0.12 * bend
     uv = np.stack(np.broadcast_arrays(theta / (2 * np.pi) + 0.5, 0.80 - 0.75 * t), -1)
     cone = _shell(np.stack(np.broadcast_arrays(x, y, z), -1), uv)
-    r = np.linspace(0.92, 1.62, 8)[:, None]
+    r = np.linspace(0.96, 1.64, 8)[:, None]
     wave = 0.05 * np.sin(3 * theta + 0.6) * (r - 0.9)
     brim_y = 0.60 - 0.20 * (r - 0.9) + wave
     rim = np.stack(np.broadcast_arrays(r * np.sin(theta), brim_y, -r * np.cos(theta) + 0.02), -1)
@@ -65,7 +65,7 @@ def _witch(form: HairForm) -> list[Part]:
     brim = grid_part("hat", rim, uv, wrap=True)
     oriented(brim, np.array([0.0, 1.0, 0.0]))
     angle = np.linspace(-np.pi, np.pi, 49)
-    band = np.stack([1.01 * np.sin(angle) * 0.95, np.full(49, 0.68), -1.01 * np.cos(angle) + 0.02], -1)
+    band = np.stack([1.06 * np.sin(angle) * 0.95, np.full(49, 0.68), -1.06 * np.cos(angle) + 0.02], -1)
     belt = tube("ribbon", band, np.full(49, 0.055), 8, (0.0, 1.0, 0.0))
     belt.uv = 0.05 + 0.35 * belt.uv
     return _tilted([cone, brim, belt], -0.10, 0)

@@ -9,11 +9,12 @@ from __future__ import annotations
 
 import numpy as np
 
-from mmdgen.samples.curves import Spline, bump, smoothstep, unit
+from mmdgen.samples.curves import Spline, smoothstep, unit
 from mmdgen.samples.traits import FaceTraits
 
 NOSE_Y = -0.545
 CHIN_V = 0.14
+RING_SAMPLES = 2048
 TABLE_X, TABLE_COLUMNS = 0.62, 42
 TABLE_Y, TABLE_ROWS = (-0.99, 0.55), 100
 
@@ -40,50 +41,59 @@ class Skull:
                 [1.000, 0.880, 0.060, 0.004, 0.880, 0.060, 0.880, 0.064, 1.0],
             ]
         )
-        self._rings = Spline(rows[:, 0], rows[:, 1:])
-        self._front_y = self._rings(np.linspace(CHIN_V, 0.9, 64))[:, 0]
+        # the spline, sampled so densely that straight lines between the samples are good to 1e-6
+        self._rings = Spline(rows[:, 0], rows[:, 1:])(np.linspace(0, 1, RING_SAMPLES + 1))
+        self._front_y = self._rings[np.linspace(CHIN_V * RING_SAMPLES, 0.9 * RING_SAMPLES, 64).astype(int), 0]
         x, y = np.meshgrid(np.linspace(0, TABLE_X, TABLE_COLUMNS), np.linspace(*TABLE_Y, TABLE_ROWS))
         self._table = np.stack(self._solve(x, y), -1)  # (theta, v) of every (x, y)
 
     def base(self, theta: np.ndarray, v: np.ndarray) -> np.ndarray:
         """Return the surface f64 [..., 3] without nose, lips and sockets."""
         theta, v = np.broadcast_arrays(np.asarray(theta, float), np.asarray(v, float))
-        front_y, front_z, side_x, side_y, side_z, back_y, back_z, sharp = np.moveaxis(self._rings(v), -1, 0)
+        along = np.clip(v, 0, 1) * RING_SAMPLES
+        low = np.minimum(along.astype(int), RING_SAMPLES - 1)
+        share = (along - low)[..., None]
+        ring = self._rings[low] * (1 - share) + self._rings[low + 1] * share
+        front_y, front_z, side_x, side_y, side_z, back_y, back_z, sharp = np.moveaxis(ring, -1, 0)
         s, c = np.sin(theta), np.cos(theta)
         front = c > 0
         flat = np.where(front, self.face.flat * smoothstep(0.10, 0.35, v) * (1 - smoothstep(0.72, 0.95, v)), 0.08)
         x = side_x * s * (1 + flat * c * c)
-        x = x / (1 + np.maximum(flat - 0.5, 0) * 0.1)
         k = np.abs(c) * (1 + 0.6 * flat * s * s)
         z = np.where(front, side_z + (front_z - side_z) * k, side_z + (back_z - side_z) * k)
         k_y = np.abs(c) ** np.where(front, np.maximum(sharp, 1e-3), 1.0)
         y = np.where(front, side_y + (front_y - side_y) * k_y, side_y + (back_y - side_y) * k_y)
         return np.stack([x, y, z], -1)
 
+    def _relief(self, p: np.ndarray) -> np.ndarray:
+        """Return how far nose, lips, sockets and cheeks stand out of base points f64 [..., 3] along -z."""
+        x, y = p[..., 0], p[..., 1]
+        side = np.abs(x)
+        below = np.where(y < NOSE_Y, 0.042, 0.105)  # the nose's slope is long above and short below
+        height = 0.085 * self.face.nose * np.exp(-((x / 0.052) ** 2) - ((y - NOSE_Y) / below) ** 2)
+        height += 0.020 * self.face.nose * np.exp(-((x / 0.06) ** 2) - ((y + 0.33) / 0.16) ** 2)
+        height += 0.012 * np.exp(-((x / 0.11) ** 2) - ((y + 0.745) / 0.07) ** 2)
+        height -= 0.014 * np.exp(-((x / 0.12) ** 2) - ((y + 0.835) / 0.045) ** 2)
+        height -= 0.022 * np.exp(-(((side - 0.33) / 0.17) ** 2) - ((y - self.face.eye_line) / 0.17) ** 2)
+        height += 0.018 * np.exp(-(((side - 0.40) / 0.16) ** 2) - ((y + 0.56) / 0.14) ** 2)
+        return height * smoothstep(0.05, -0.35, p[..., 2])
+
     def point(self, theta: np.ndarray, v: np.ndarray) -> np.ndarray:
         """Return the skin f64 [..., 3]: nose, a hint of lips and eye sockets added to the base."""
         p = self.base(theta, v)
-        x, y, z = p[..., 0], p[..., 1], p[..., 2]
-        ahead = smoothstep(0.05, -0.35, z)
-        below = np.where(y < NOSE_Y, 0.042, 0.105)  # the nose's slope is long above and short below
-        nose = 0.085 * self.face.nose * np.exp(-((x / 0.052) ** 2) - ((y - NOSE_Y) / below) ** 2)
-        bridge = 0.020 * self.face.nose * np.exp(-((x / 0.06) ** 2) - ((y + 0.33) / 0.16) ** 2)
-        lips = 0.012 * np.exp(-((x / 0.11) ** 2) - ((y + 0.745) / 0.07) ** 2)
-        dent = -0.014 * np.exp(-((x / 0.12) ** 2) - ((y + 0.835) / 0.045) ** 2)
-        sockets = -0.022 * bump(np.abs(x), 0.33, 0.17) * bump(y, self.face.eye_line, 0.17)
-        cheek = 0.018 * bump(np.abs(x), 0.40, 0.16) * bump(y, -0.56, 0.14)
-        p[..., 2] = z - ahead * (nose + bridge + lips + dent + sockets + cheek)
+        p[..., 2] -= self._relief(p)
         return p
 
     def normal(self, theta: np.ndarray, v: np.ndarray, smooth: float = 0.55) -> np.ndarray:
         """Return unit normals f64 [..., 3], `smooth` of the way to those of the base (drawn faces are lit softly)."""
-        result = []
-        for surface in (self.point, self.base):
-            d_theta = surface(theta + 1e-3, v) - surface(theta - 1e-3, v)
-            low, high = np.clip(v - 2e-3, 0, 1), np.clip(v + 2e-3, 0, 1)
-            d_v = surface(theta, high) - surface(theta, low)
-            result.append(unit(np.cross(d_v, d_theta)))
-        return unit((1 - smooth) * result[0] + smooth * result[1])
+        low, high = np.clip(v - 2e-3, 0, 1), np.clip(v + 2e-3, 0, 1)
+        around = [self.base(theta + 1e-3, v), self.base(theta - 1e-3, v), self.base(theta, high), self.base(theta, low)]
+        even = unit(np.cross(around[2] - around[3], around[0] - around[1]))
+        if smooth >= 1:
+            return even
+        for p in around:
+            p[..., 2] -= self._relief(p)
+        return unit((1 - smooth) * unit(np.cross(around[2] - around[3], around[0] - around[1])) + smooth * even)
 
     def _solve(self, x: np.ndarray, y: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Return (theta, v) of the base surface at (x, y), by Newton's method from a rough guess."""
