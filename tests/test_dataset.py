@@ -95,6 +95,20 @@ def test_codec_refuses_other_sizes_and_types():
         codec.encode_image(picture("x"), picture("y", size=8))
 
 
+def test_an_image_always_gives_the_same_stream():
+    """At any depth of the stack and on any thread: isal's plain compress does not keep to that (see codec.py)."""
+    image = np.zeros((64, 64, 4), np.uint8)
+    image[10:50, 10:50] = np.arange(40 * 40 * 4).reshape(40, 40, 4) % 251
+
+    def nested(depth: int) -> bytes:
+        return codec.encode_image(image) if depth == 0 else nested(depth - 1)
+
+    expected = codec.encode_image(image)
+    with ThreadPoolExecutor(4) as threads:
+        found = set(threads.map(lambda number: nested(number % 200), range(2000)))
+    assert found == {expected}
+
+
 def test_find_fault():
     image = picture("fault")
     assert codec.find_fault(image) == ""

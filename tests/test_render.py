@@ -336,6 +336,16 @@ def test_order_and_company_do_not_matter(renderer):
         np.testing.assert_array_equal(draw(renderer, toy_builder(), [pose])[0], image)
 
 
+def test_two_batches_of_a_scene_may_be_drawn_in_turn(renderer):
+    poses = sample_poses(THA1, 4, "turns", 0, 3)
+    with renderer.scene(prepare_model(toy_builder().model(), toy_binding(), toy_view(size=64))) as scene:
+        alone = list(scene.expressions(poses)), list(scene.posed(poses))
+        turns = list(zip(scene.expressions(poses), scene.posed(poses), strict=True))
+    for number, pair in enumerate(turns):
+        np.testing.assert_array_equal(pair[0], alone[0][number])
+        np.testing.assert_array_equal(pair[1], alone[1][number])
+
+
 def test_poses_of_the_wrong_shape_are_refused(renderer):
     with (
         renderer.scene(prepare_model(toy_builder().model(), toy_binding(), toy_view())) as scene,

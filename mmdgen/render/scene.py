@@ -72,6 +72,7 @@ class Scene:
         self._box = self._pixel_box()
         self._lists: dict[tuple[bool, bool], tuple[_Draw, ...]] = {}
         self._rest: np.ndarray | None = None
+        self._instances_of: object = None  # whose poses are uploaded
 
     # Pictures
 
@@ -79,7 +80,7 @@ class Scene:
         """Return the rest image, u8 [H, W, 4]."""
         if self._rest is None:
             pose = self._rig.binding.vocabulary.rest[None]
-            self._rest = self._single(pose, expression=False)[0]
+            self._rest = next(self._single(pose, expression=False))
         return self._rest.copy()
 
     def posed(self, poses: np.ndarray) -> Iterator[np.ndarray]:
@@ -118,34 +119,35 @@ class Scene:
         poses = np.asarray(poses, np.float32)
         if poses.ndim != 2 or poses.shape[1] != len(self._rig.binding.vocabulary.parameters):
             raise RenderError(f"poses must be [N, {len(self._rig.binding.vocabulary.parameters)}], found {poses.shape}")
-        if self._renderer.tiles == (1, 1):
-            for start in range(0, len(poses), _CHUNK):
-                yield from self._single(poses[start : start + _CHUNK], expression)
-        else:
-            yield from self._atlas(poses, expression)
+        return (self._single if self._renderer.tiles == (1, 1) else self._atlas)(poses, expression)
 
-    def _single(self, poses: np.ndarray, expression: bool) -> list[np.ndarray]:
+    def _single(self, poses: np.ndarray, expression: bool) -> Iterator[np.ndarray]:
+        """Yield pictures one by one, so that the caller can compress one while the next is drawn."""
         target = self._renderer.target(self._view.size, self._view.samples, (1, 1))
         box = self._box if expression else None
-        if box is not None:
-            base = self.rest()
-            if box[2] == 0:
-                return [base.copy() for _ in poses]
-        self._write_instances(poses)
-        images = []
-        for number in range(len(poses)):
-            self._draw(target, expression and box is not None, number, 1, box)
-            pixels = target.read(box)
-            check_errors(self._renderer.context, "drawing")
-            if box is not None:
-                x, y, width, height = target.read_box(box)
-                image = base.copy()
-                image[y : y + height, x : x + width] = pixels
-                pixels = image
-            images.append(pixels)
-        return images
+        base = self.rest() if box is not None else None
+        for start in range(0, len(poses), _CHUNK):
+            chunk = poses[start : start + _CHUNK]
+            owner = object()
+            for number in range(len(chunk)):
+                if base is not None and box is not None and box[2] == 0:
+                    yield base.copy()
+                    continue
+                if self._instances_of is not owner:  # another picture of this scene was asked for in between
+                    self._write_instances(chunk)
+                    self._instances_of = owner
+                self._draw(target, box is not None, number, 1, box)
+                pixels = target.read(box)
+                check_errors(self._renderer.context, "drawing")
+                if base is not None and box is not None:
+                    x, y, width, height = target.read_box(box)
+                    image = base.copy()
+                    image[y : y + height, x : x + width] = pixels
+                    pixels = image
+                yield pixels
 
     def _atlas(self, poses: np.ndarray, expression: bool) -> Iterator[np.ndarray]:
+        """Yield pictures from batches. All of a scene's pictures of one call are to be taken before the next call's."""
         target = self._renderer.target(self._view.size, self._view.samples, self._renderer.tiles)
         box = self._box if expression else None
         base = self.rest() if box is not None else None
@@ -305,6 +307,7 @@ class Scene:
 
     def _write_instances(self, poses: np.ndarray) -> None:
         """Upload the instance data of up to `_CHUNK` poses."""
+        self._instances_of = None
         rig = self._rig
         data = np.zeros((len(poses), self._stride, 4), np.float32)
         rotation, translation = rig.evaluate(poses)
