@@ -158,11 +158,11 @@ def test_faces_are_wound_like_their_normals(seed: int) -> None:
 def test_textures_are_pictures_that_are_there(seed: int) -> None:
     made, file = character(seed), model(seed)
     named = {name.replace("\\", "/") for name in file.textures}
-    assert named == {name for name in made.files if name.endswith(".png")}
+    assert named == {name for name in made.files if name.startswith("tex/")}
     for name in named:
         with Image.open(io.BytesIO(made.files[name])) as picture:
             picture.load()
-            assert picture.format == "PNG"
+            assert picture.format == ("PNG" if name.endswith(".png") else "BMP")
             assert picture.mode in ("RGB", "RGBA")
             assert max(picture.size) <= 1024
     for key in ("lash", "brow", "highlight"):
@@ -265,6 +265,9 @@ def test_first_seeds_hold_every_convention() -> None:
     assert {habit.mouth for habit in habits} == {"vertex", "group", "jaw"}
     assert {habit.toon for habit in habits} == {"shared", "own", "none"}
     assert {habit.extra_uvs for habit in habits} == {0, 1, 2}
+    assert {(habit.sphere, habit.legacy_sphere) for habit in habits} == {
+        (k, old) for k in range(3) for old in (False, True)
+    }
     assert 0.10 < np.mean([habit.reversed_side for habit in habits]) < 0.32
     for name in ("group_blink", "head_d", "separators", "repeated_names", "utf8", "wide_indices", "sdef_neck"):
         share = np.mean([getattr(habit, name) for habit in habits])

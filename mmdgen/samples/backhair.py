@@ -85,7 +85,7 @@ def back_hair(
             form,
             (first + 0.05, 2 * np.pi - first - 0.05),
             (0.5, float(form.s_at(inside))),
-            0.0,
+            -0.9 * wave,
             spread,
             tuck=max(-flick, 0.0),
             teeth=0.05 if short else 0.16,

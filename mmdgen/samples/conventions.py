@@ -35,6 +35,7 @@ class Conventions:
     sdef_neck: bool
     toon: str  # "shared", "own" or "none"
     sphere: int  # 0 none, 1 multiply, 2 add
+    legacy_sphere: bool  # the sphere map is a BMP called .sph or .spa, as in older models
     edges: float
     edge_tint: float
     ambient: float
@@ -74,6 +75,7 @@ def draw_conventions(seed: int) -> Conventions:
         sdef_neck=bool(r.uniform() < 0.2),
         toon=str(d.choice(["shared", "own", "none"], p=[0.45, 0.4, 0.15])),
         sphere=int(d.choice([0, 1, 2], p=[0.45, 0.2, 0.35])),
+        legacy_sphere=bool(d.uniform() < 0.5),
         edges=float(d.uniform(0.4, 1.0)),
         edge_tint=float(d.uniform(0.15, 1.0)),
         ambient=float(d.choice([0.6, 0.75, 0.85, 0.95, 1.0])),

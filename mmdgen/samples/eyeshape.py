@@ -21,11 +21,11 @@ class EyeShape:
     def center(self) -> tuple[float, float]:
         return self.eye.center_x, self.center_y
 
-    def _base(self, t: np.ndarray, width: float = 1.0) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    def _base(self, t: np.ndarray, width: float = 1.0, tilt: float = 1.0) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         angle = np.pi * np.asarray(t, float)
         along = -np.cos(angle)
         x = self.eye.center_x + self.eye.half_width * width * along
-        return x, self.center_y + self.eye.tilt * along, np.sin(angle)
+        return x, self.center_y + tilt * self.eye.tilt * along, np.sin(angle)
 
     def upper(self, t: np.ndarray) -> np.ndarray:
         """The edge of the upper lid."""
@@ -41,12 +41,12 @@ class EyeShape:
 
     def closed(self, t: np.ndarray) -> np.ndarray:
         """The line of lashes of a quietly closed eye: a shallow U low in the opening."""
-        x, y, s = self._base(t, 1.02)
+        x, y, s = self._base(t, 1.02, 0.5)
         return np.stack([x, y - 0.02 - 0.42 * self.eye.low - 0.42 * self.eye.low * s**1.8 - 0.15 * self.eye.tilt], -1)
 
     def smiling(self, t: np.ndarray) -> np.ndarray:
         """The line of lashes of a smiling closed eye: an arch."""
-        x, y, s = self._base(t, 1.02)
+        x, y, s = self._base(t, 1.02, 0.5)
         return np.stack([x, y - 0.02 - 0.55 * self.eye.low + (0.40 * self.eye.low + 0.38 * self.eye.up) * s**1.55], -1)
 
     def half(self, t: np.ndarray) -> np.ndarray:

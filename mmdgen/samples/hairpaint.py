@@ -64,12 +64,14 @@ def paint_hair(traits: Traits, *, inside: bool = False) -> bytes:
     return c.png()
 
 
-def paint_sphere(traits: Traits) -> bytes:
-    """Return a sphere map for adding: a dim glow with a rim, black elsewhere."""
+def paint_sphere(traits: Traits, mode: int) -> Canvas:
+    """Return a sphere map: for adding (mode 2) a dim glow on black, for multiplying (1) a faint rim on white."""
     c = Canvas(64, 64, (0, 0, 0))
+    if mode == 1:
+        c.blend((1.0, 1.0, 1.0), 1.0)
+        return c.multiply(glaze(traits.hair.root, 0.25), 0.8 * smoothstep(0.34, 0.5, np.hypot(c.u - 0.5, c.v - 0.5)))
     warm = mix((1, 1, 1), tint(traits.hair.root, 0.3), 0.5)
-    c.blend(scaled(warm, 0.22), glow(c.u, c.v, (0.42, 0.30), (0.22, 0.12)))
-    return c.png()
+    return c.blend(scaled(warm, 0.22), glow(c.u, c.v, (0.42, 0.30), (0.22, 0.12)))
 
 
 def paint_toon(traits: Traits, skin: bool) -> bytes:

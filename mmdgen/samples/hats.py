@@ -90,9 +90,9 @@ def build_hat(traits: Traits, form: HairForm) -> list[Part]:
     if kind == "witch":
         return _witch(form)
     if kind == "beanie":
-        pom = ellipsoid("hat", (0.0, 1.28, 0.06), (0.18, 0.17, 0.18), 9, 14)
+        pom = ellipsoid("hat", (0.0, 1.32, 0.06), (0.18, 0.17, 0.18), 9, 14)
         pom.uv = np.stack([pom.uv[:, 0], 0.88 + 0.1 * pom.uv[:, 1]], -1)
-        return [_dome(form, 0.66, 0.13, 0.07), _ring(form, 0.68, 0.15, 0.085, 0.82), pom]
+        return [_dome(form, 0.68, 0.18, 0.06), _ring(form, 0.70, 0.19, 0.085, 0.82), pom]
     if kind == "cap":
         theta = np.linspace(-0.95, 0.95, 25)[None]
         t = np.linspace(0, 1, 8)[:, None]

@@ -57,6 +57,14 @@ class Canvas:
         return png_bytes(pixels if (pixels[..., 3] < 255).any() else pixels[..., :3])
 
 
+def bmp_bytes(canvas: Canvas) -> bytes:
+    """Return a picture as an uncompressed BMP of 24 bits, what most .sph and .spa files are."""
+    stream = io.BytesIO()
+    pixels = (np.clip(canvas.data[..., :3], 0, 1) * 255 + 0.5).astype(np.uint8)
+    Image.fromarray(np.ascontiguousarray(pixels)).save(stream, "BMP")
+    return stream.getvalue()
+
+
 def png_bytes(pixels: np.ndarray) -> bytes:
     """Return u8 [H, W, 3 or 4] as PNG bytes. The same pixels give the same bytes."""
     stream = io.BytesIO()

@@ -266,7 +266,7 @@ def _hair(seed: int, build: str) -> HairTraits:
         style=style,
         fringe=fringe,
         side=side,
-        ahoge=int(z.choice(4, p=[0.5, 0.27, 0.13, 0.10])),
+        ahoge=int(z.choice(4, p=[0.56, 0.25, 0.11, 0.08])),
         root=root,
         middle=middle,  # type: ignore[arg-type]
         tip=tip,
