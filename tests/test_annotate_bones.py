@@ -46,6 +46,22 @@ def test_the_root_of_a_neck_chain_turns_and_stand_ins_are_noted():
     assert lonely.neck == lonely.head == truth.head
 
 
+@pytest.mark.parametrize("spelling", ["Armature_{}", "bip01 {}", "ORG-{}"])
+def test_longer_bone_names(spelling: str):
+    model, truth = character(SEED)
+    found = find_bones(heads.with_bones(model, {"首": spelling.format("Neck"), "頭": spelling.format("Head")}))
+    assert (found.neck, found.head) == (truth.neck, truth.head)
+
+
+def test_a_head_with_an_unreadable_name_is_what_carries_the_lids():
+    model, truth = character(SEED)
+    broken = heads.with_bones(model, {name: f"?{i}" for i, name in enumerate(model.skeleton.name)})
+    found = find_bones(broken)
+    assert (found.neck, found.head) == (truth.neck, truth.head)
+    assert "stands in" in found.notes[0]
+    assert code_of(replace(broken, morphs=())) == "no_head_bone"
+
+
 def test_eye_bones_are_told_apart_by_place():
     model, _ = character(SEED)
     found = find_bones(heads.with_bones(model, {"左目": "右目", "右目": "左目"}))
@@ -65,7 +81,7 @@ def test_followers_by_append_belong_to_the_head():
 
 def test_props_and_stages_have_codes():
     model, truth = character(SEED)
-    assert code_of(heads.with_bones(model, {"頭": "箱"})) == "no_head_bone"
+    assert code_of(replace(heads.with_bones(model, {"頭": "箱"}), morphs=())) == "no_head_bone"
     empty = replace(model, position=model.position[:0], face=model.face[:0])
     assert code_of(empty) == "no_vertices"
     body = int(model.skeleton.parent[truth.neck])

@@ -9,7 +9,7 @@ import numpy as np
 from mmdgen.annotate import names
 from mmdgen.errors import AnnotationError
 from mmdgen.geometry import quaternion_about_axis
-from mmdgen.model.records import Model, Skeleton
+from mmdgen.model.records import Model, MorphKind, Skeleton
 from mmdgen.pose.bones import BoneMotion, evaluate_groups, rigid_groups
 
 # A character's head carries at least this many vertices; a prop with a bone called "head" does not.
@@ -34,9 +34,10 @@ class HeadBones:
 def find_bones(model: Model) -> HeadBones:
     """Return the bones of `model` that pose a head.
 
-    Names propose, the skeleton and the weights decide: the head is the named bone that moves the most vertices, the
-    neck the highest named ancestor of it below the chest (so that of 首, 首1, 首2 the root of the chain turns). Where
-    no bone is called a neck, the lowest bone between chest and head stands in, or else the head itself.
+    Names propose, the skeleton and the weights decide: the head is the named bone that moves the most vertices (where
+    none is called a head, the one that carries the lids), the neck the highest named ancestor of it below the chest (so
+    that of 首, 首1, 首2 the root of the chain turns). Where no bone is called a neck, the lowest bone between chest and
+    head stands in, or the head's parent, or else the head itself.
 
     Raises `AnnotationError`: ``no_vertices``, ``no_head_bone``, ``not_a_character``.
     """
@@ -78,6 +79,8 @@ def _named(keys: list[str], keys_en: list[str], spellings: frozenset[str]) -> li
 def _head(model: Model, keys: list[str], keys_en: list[str]) -> tuple[int, np.ndarray]:
     candidates = _named(keys, keys_en, names.HEAD_BONE)
     if not candidates:
+        candidates = [i for i, name in enumerate(model.skeleton.name) if names.like_head(name)] or _under_lids(model)
+    if not candidates:
         raise AnnotationError("no_head_bone", f"{model.path}: none of its {len(keys)} bones is called 頭 or head")
     shares = {i: bone_share(model.skeleton, i) for i in candidates}
     moved = {i: int(np.count_nonzero(vertex_share(model, shares[i]) > 0.5)) for i in candidates}
@@ -89,6 +92,17 @@ def _head(model: Model, keys: list[str], keys_en: list[str]) -> tuple[int, np.nd
             "not_a_character", f"{model.path}: bone {model.skeleton.name[best]} moves only {moved[best]} vertices"
         )
     return best, shares[best]
+
+
+def _under_lids(model: Model) -> list[int]:
+    """The bone that carries the vertices of the morphs called a blink or wink, for skeletons with unreadable names."""
+    carried = np.zeros(len(model.skeleton.name))
+    for morph in model.morphs:
+        if morph.kind is MorphKind.VERTEX and names.eye_class(names.parse(morph.name)) in ("blink", "wink"):
+            moved = morph.index[np.abs(morph.offset[:, 1]) > 0]
+            np.add.at(carried, model.bone_index[moved], model.bone_weight[moved])
+    best = int(np.argmax(carried)) if len(carried) else 0
+    return [best] if carried.sum() > 0 and carried[best] > 0.6 * carried.sum() else []
 
 
 def _ancestors(skeleton: Skeleton, bone: int) -> list[int]:
@@ -112,6 +126,9 @@ def _neck(skeleton: Skeleton, head: int, keys: list[str], keys_en: list[str]) ->
     ]
     if named:
         return named[-1], []
+    like = [b for b in below_chest if names.like_neck(skeleton.name[b])]
+    if like:
+        return like[-1], []
     # 首 may stand beside the chain where a rig drives the head by append; it is the neck if it carries the head anyway.
     for bone in _named(keys, keys_en, names.NECK_BONE):
         if bone != head and bone_share(skeleton, bone)[head] > 0.5:
@@ -119,6 +136,8 @@ def _neck(skeleton: Skeleton, head: int, keys: list[str], keys_en: list[str]) ->
     if below_chest and len(below_chest) < len(chain):
         bone = below_chest[-1]
         return bone, [f"no bone is called a neck: {skeleton.name[bone]} stands in"]
+    if chain and skeleton.rest[chain[0], 1] < skeleton.rest[head, 1]:
+        return chain[0], [f"no bone is called a neck: the head's parent {skeleton.name[chain[0]]} stands in"]
     return head, ["no bone is called a neck: the head bone stands in"]
 
 

@@ -77,6 +77,8 @@ def lid_motion(model: Model, moved: Displacement, side: str, center_x: float, bo
         down = farthest
     # The lids' edges: what moves at least half as far as the fastest, in the way that moves most.
     leading = rise <= 0.5 * min(rise.min(), 0.0) if down > 0 else rise >= 0.5 * up
+    if not leading.any():
+        leading[:] = True
     line = position[leading] + offset[leading]
     spread = line[:, 0]
     middle, half_width = (spread.min() + spread.max()) / 2, (spread.max() - spread.min()) / 2

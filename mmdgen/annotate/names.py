@@ -79,6 +79,20 @@ RIGHT_EYE_BONE = _keys(
     "右目 右眼 右眼球 eyeR righteye eye_right RightEye J_Adj_R_FaceEye 右瞳 Eye_R eyeball_R 目右 目.R"
 )
 
+_HEAD_LIKE = re.compile(r"(?:^|[\W_\d])(?:head|頭|头)$")
+_NECK_LIKE = re.compile(r"(?:^|[\W_\d])(?:neck|首|脖子|颈)\d?$")
+
+
+def like_head(name: str) -> bool:
+    """Whether a longer bone name ends in head (Armature_Head, bip head); exact spellings are in `HEAD_BONE`."""
+    return _HEAD_LIKE.search(unicodedata.normalize("NFKC", name).casefold()) is not None
+
+
+def like_neck(name: str) -> bool:
+    """Whether a longer bone name ends in neck."""
+    return _NECK_LIKE.search(unicodedata.normalize("NFKC", name).casefold()) is not None
+
+
 # Worn or standing things on a head: bones and materials with these in their key are not skull or flat hair.
 _WORN = re.compile(
     r"りぼん|ribb?on|帽|ぼうし|べれ|へるめ|helmet|あほ毛|あほげ|ahoge|触角|触覚|呆毛|あんてな|antenna|"
