@@ -19,6 +19,7 @@ BELOW = 1.4  # how far below the mouth the chin is looked for
 OFFSETS = (0.005, -0.03, 0.03, -0.06, 0.06)  # cuts beside the middle, where two halves may leave a seam
 REACH = 0.12  # over this height ...
 BREAK = 0.28  # ... the surface falls back by this much at the chin: the neck lies 0.4 and more behind it
+WEAK_BREAK = 0.14  # a double chin or a thick neck: believed only where nothing falls back farther
 STEEP = 2.5  # a surface that falls back this much faster than it sinks is the underside of the jaw
 
 
@@ -53,13 +54,18 @@ def find_chin(model: Model, mesh: HeadMesh, eyes: EyeFinding, mouth: MouthFindin
         & (mesh.low[:, 0] < eyes.center_x + 0.1 * unit)
         & (mesh.high[:, 0] > eyes.center_x - 0.1 * unit)
     )
-    by_skin = _chin_of(near.corners[np.isin(near.material, list(skin))], eyes.center_x, heights, unit)
-    by_all = _chin_of(near.corners, eyes.center_x, heights, unit)
-    if by_skin is None and by_all is None:
+    by_skin = by_all = None
+    for least in (BREAK, WEAK_BREAK):
+        skin_corners = near.corners[np.isin(near.material, list(skin))]
+        by_skin = _chin_of(skin_corners, eyes.center_x, heights, unit, least)
+        by_all = _chin_of(near.corners, eyes.center_x, heights, unit, least)
+        if by_skin is not None or by_all is not None:
+            break
+    else:
         raise AnnotationError("no_face_geometry", f"{model.path}: no chin below the mouth at y = {mouth.y:.2f}")
     y, z, spread = by_skin or by_all or (0.0, 0.0, 0.0)
     agree = by_skin is not None and by_all is not None and abs(by_skin[0] - by_all[0]) < 0.04 * unit
-    confidence = (0.97 if agree else 0.75) * (1.0 if spread < 0.12 * unit else 0.8)
+    confidence = (0.97 if agree else 0.75) * (1.0 if spread < 0.12 * unit else 0.8) * (1.0 if least == BREAK else 0.7)
     if not 0.12 < (mouth.y - y) / unit < 0.95:
         confidence *= 0.6
     return Chin(
@@ -71,9 +77,11 @@ def find_chin(model: Model, mesh: HeadMesh, eyes: EyeFinding, mouth: MouthFindin
     )
 
 
-def _chin_of(triangles: np.ndarray, center_x: float, heights: np.ndarray, unit: float):
+def _chin_of(triangles: np.ndarray, center_x: float, heights: np.ndarray, unit: float, least: float):
     """The median (y, z) of the chin over the cuts and the spread of y; None where most cuts have none."""
-    found = [_chin_of_cut(slice_mesh(triangles, center_x + offset * unit)[0], heights, unit) for offset in OFFSETS]
+    found = [
+        _chin_of_cut(slice_mesh(triangles, center_x + offset * unit)[0], heights, unit, least) for offset in OFFSETS
+    ]
     kept = np.array([item for item in found if item is not None])
     if len(kept) < 3:
         return None
@@ -81,15 +89,15 @@ def _chin_of(triangles: np.ndarray, center_x: float, heights: np.ndarray, unit: 
     return float(y), float(z), float(np.ptp(kept[:, 0]))
 
 
-def _chin_of_cut(segments: np.ndarray, heights: np.ndarray, unit: float) -> tuple[float, float] | None:
-    """The (y, z) at which the foremost surface, going down `heights`, falls back for good."""
+def _chin_of_cut(segments: np.ndarray, heights: np.ndarray, unit: float, least: float) -> tuple[float, float] | None:
+    """The (y, z) at which the foremost surface, going down `heights`, falls back by `least` for good."""
     depth = front_depth(segments, heights)
     if not np.isfinite(depth).any():
         return None
     reach = int(REACH / STEP)
     wide = np.where(np.isfinite(depth), depth, 1e9)
     ahead = np.concatenate([wide[reach:], np.full(reach, wide[-1])])
-    falls = np.flatnonzero((wide < 1e8) & (ahead - wide > BREAK * unit))
+    falls = np.flatnonzero((wide < 1e8) & (ahead - wide > least * unit))
     while len(falls):
         first = int(falls[0])
         # Inside the reach the surface first stays and then falls: the steep part begins where it falls fastest.
