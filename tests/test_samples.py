@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import io
 import json
+import os
+import time
 from collections import Counter
 from functools import cache
 
@@ -23,7 +25,7 @@ from mmdgen.samples.character import Character, build_character
 from mmdgen.samples.conventions import WINKS, draw_conventions
 from mmdgen.samples.traits import ANIMALS, CLOTHES, EYE_STYLES, FRINGES, HAIR_STYLES, HEADWEAR, draw_traits
 
-SEEDS = tuple(range(12))
+SEEDS = tuple(range(10))
 SLOTS = tuple(f"{shape}_{side}" for shape in ("normal", "smile") for side in ("left", "right", "both"))
 
 
@@ -234,7 +236,7 @@ def covered(file: pmx.PmxFile, move: np.ndarray, inside: str) -> float:
     return float(np.mean(hidden))
 
 
-@pytest.mark.parametrize("seed", [0, 2, 5, 11])
+@pytest.mark.parametrize("seed", [0, 2, 5])
 def test_closing_covers_iris_and_eyeball(seed: int) -> None:
     file, truth = model(seed), character(seed).truth
     still = np.zeros((len(file.vertices), 3))
@@ -291,11 +293,11 @@ def test_first_seeds_hold_every_style_and_no_two_alike() -> None:
 
 
 def test_kinds_of_deform_and_morph_occur() -> None:
-    kinds = {morph.kind for seed in range(24) for morph in model(seed).morphs}
+    kinds = {morph.kind for seed in range(18) for morph in model(seed).morphs}
     assert kinds == {pmx.MORPH_VERTEX, pmx.MORPH_GROUP, pmx.MORPH_BONE, pmx.MORPH_MATERIAL}
-    deforms = {kind for seed in range(24) for kind in np.unique(model(seed).vertices["deform"]).tolist()}
+    deforms = {kind for seed in range(18) for kind in np.unique(model(seed).vertices["deform"]).tolist()}
     assert deforms == {pmx.BDEF1, pmx.BDEF2, pmx.BDEF4, pmx.SDEF}
-    assert {model(seed).header.encoding for seed in range(24)} == {"utf-8", "utf-16-le"}
+    assert {model(seed).header.encoding for seed in range(18)} == {"utf-8", "utf-16-le"}
 
 
 def test_writing_is_whole_and_resumes(tmp_path, monkeypatch) -> None:
@@ -311,8 +313,7 @@ def test_writing_is_whole_and_resumes(tmp_path, monkeypatch) -> None:
     assert library.write_characters(tmp_path, 2, first_seed=3, on_done=seen.append) == paths == seen
     assert paths[0].stat().st_mtime_ns == before[paths[0]]  # complete: kept
     assert (paths[1].parent / "tex" / "face.png").read_bytes() == character(4).files["tex/face.png"]
-    shutil_free = {path.name for path in tmp_path.iterdir()}
-    assert shutil_free == {"00003", "00004"}
+    assert {path.name for path in tmp_path.iterdir()} == {"00003", "00004"}
 
     def broken(seed: int) -> Character:
         made = character(seed)
@@ -324,6 +325,11 @@ def test_writing_is_whole_and_resumes(tmp_path, monkeypatch) -> None:
     assert {path.name for path in tmp_path.iterdir()} == {"00003", "00004"}  # nothing half written
     with pytest.raises(ConfigError):
         library.write_characters(tmp_path, -1)
+    for name, age in (("00009.tmp-1", 7200), ("00010.tmp-2", 0)):  # left by a killed process; in use by another one
+        (tmp_path / name).mkdir()
+        os.utime(tmp_path / name, (time.time() - age, time.time() - age))
+    library.write_characters(tmp_path, 1, first_seed=3)
+    assert {path.name for path in tmp_path.iterdir()} == {"00003", "00004", "00010.tmp-2"}
 
 
 def test_command(tmp_path) -> None:

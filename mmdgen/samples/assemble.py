@@ -9,6 +9,7 @@ import numpy as np
 from mmdgen.formats.pmx import records as pmx
 from mmdgen.samples.body import HEAD_PIVOT_Y, NECK_Y, NECK_Z
 from mmdgen.samples.conventions import Conventions
+from mmdgen.samples.curves import steady
 from mmdgen.samples.mesh import Part, drop_unused, merge
 from mmdgen.samples.morphs import Moves
 from mmdgen.samples.palette import Color, mix, scaled, shade
@@ -132,12 +133,12 @@ def make_vertices(whole: Part, bones: dict[str, int], scale: float, offset_y: fl
     """Return `VERTEX [V]` in MU, with the fewest weights that say the same, SDEF at the neck by habit."""
     count = len(whole.position)
     vertices = np.zeros(count, pmx.VERTEX)
-    vertices["position"] = whole.position * scale + np.array([0, offset_y, 0])
-    vertices["normal"] = whole.normal
-    vertices["uv"] = whole.uv
+    vertices["position"] = steady(whole.position * scale + np.array([0, offset_y, 0]))
+    vertices["normal"] = steady(whole.normal)
+    vertices["uv"] = steady(whole.uv)
     vertices["edge_scale"] = whole.edge
     names = list(whole.weights)
-    weight = np.stack([whole.weights[name] for name in names], -1)
+    weight = steady(np.stack([whole.weights[name] for name in names], -1), 2.0**-12)
     number = np.array([bones[name] for name in names])
     width = min(4, weight.shape[1])
     best = np.argsort(-weight, axis=1, kind="stable")[:, :width]
@@ -147,6 +148,8 @@ def make_vertices(whole: Part, bones: dict[str, int], scale: float, offset_y: fl
     index[:, :width] = number[best]
     top[top < 1e-3] = 0
     top /= top.sum(1, keepdims=True)
+    top = steady(top, 2.0**-12)
+    top[:, 0] += 1 - top.sum(1)
     index[top == 0] = 0
     used = (top > 0).sum(1)
     deform = np.select([used == 1, used == 2], [pmx.BDEF1, pmx.BDEF2], pmx.BDEF4)
@@ -175,7 +178,7 @@ def make_vertices(whole: Part, bones: dict[str, int], scale: float, offset_y: fl
     vertices["bone_weight"][:, 0] = np.where(one, 1.0, top[:, 0])
     vertices["bone_weight"][four] = top[four]
     for k in range(habits.extra_uvs):
-        vertices["additional_uv"][:, k, :2] = whole.uv
+        vertices["additional_uv"][:, k, :2] = vertices["uv"]
     return vertices
 
 
@@ -183,7 +186,7 @@ def collect_moves(whole: Part, scale: float) -> Moves:
     """Return the movements that do something, sparse and in MU."""
     moves = {}
     for name, move in whole.moves.items():
-        index = np.nonzero((np.abs(move) > 1e-6).any(1))[0]
+        index = np.nonzero((np.abs(move) > 1e-5).any(1))[0]
         if len(index):
-            moves[name] = (index, move[index] * scale)
+            moves[name] = (index, steady(move[index] * scale))
     return moves

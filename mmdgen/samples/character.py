@@ -15,6 +15,7 @@ from mmdgen.samples.backhair import Hair
 from mmdgen.samples.body import HEAD_PIVOT_Y, NECK_Y, NECK_Z, Torso, arm_path, build_neck, build_torso
 from mmdgen.samples.clothes import build_clothes
 from mmdgen.samples.conventions import Conventions, draw_conventions
+from mmdgen.samples.curves import steady
 from mmdgen.samples.extras import build_blush
 from mmdgen.samples.eyes import build_eyes, iris_center
 from mmdgen.samples.eyeshape import EyeShape
@@ -214,8 +215,8 @@ def build_character(seed: int) -> Character:
     truth = Truth(
         seed=seed,
         name=name,
-        chin_y=float(np.float32(chin * scale + offset)),
-        top_y=float(np.float32(hair.top_y * scale + offset)),
+        chin_y=float(steady(chin * scale + offset)),
+        top_y=float(steady(hair.top_y * scale + offset)),
         center_x=0.0,
         neck=numbers["首"],
         head=numbers["頭"],

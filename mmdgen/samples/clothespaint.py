@@ -54,6 +54,8 @@ def _base(traits: Traits) -> tuple[Color, Color]:
         dark = clothes.second if luminance(clothes.second) < 0.6 else shade(clothes.main, 0.55)
         if kind == "sailor" and variant(traits, "dark sailor", 4) == 1:
             light, dark = dark, light
+        if float(np.linalg.norm(np.subtract(light, traits.skin))) < 0.30:
+            light = (0.86, 0.90, 0.98)  # not the colour of skin
         return light, dark if kind == "sailor" else light
     if kind == "blazer":
         return (clothes.main if luminance(clothes.main) < 0.6 else shade(clothes.main, 0.6)), (0.97, 0.97, 0.98)

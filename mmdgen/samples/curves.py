@@ -61,6 +61,11 @@ class Spline:
         )
 
 
+def steady(value: np.ndarray | float, step: float = 2.0**-15) -> np.ndarray:
+    """Round to multiples of `step`: processors differ in the last bits of sines and exponentials, files must not."""
+    return np.round(np.asarray(value, float) / step) * step
+
+
 def rotation(axis: int, angle: float) -> np.ndarray:
     """Return the matrix [3, 3] of a rotation by `angle` radians about coordinate axis 0, 1 or 2."""
     c, s = np.cos(angle), np.sin(angle)

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import shutil
+import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -15,6 +17,7 @@ from mmdgen.samples.character import Character, build_character
 # Characters change when the code that builds them does: a folder of another generation is built again.
 GENERATION = 1
 TRUTH_FILE = "truth.json"
+_ABANDONED_S = 3600.0
 
 
 def folder_name(seed: int) -> str:
@@ -56,22 +59,27 @@ def write_character(folder: Path, character: Character) -> Path:
             path = temporary / name
             path.parent.mkdir(parents=True, exist_ok=True)
             path.write_bytes(content)
-        if place.exists():
-            shutil.rmtree(place)
-        try:
-            temporary.rename(place)
-        except OSError:
-            # another process wrote the same character in between: the same bytes, so either is right
-            if existing_model(folder, character.truth.seed) is None:
-                raise
-            shutil.rmtree(temporary, ignore_errors=True)
+        if existing_model(folder, character.truth.seed) is None:
+            shutil.rmtree(place, ignore_errors=True)  # incomplete, or of old code
+            try:
+                temporary.rename(place)
+            except OSError:
+                # another process was quicker: it writes the same bytes, so either is right
+                if existing_model(folder, character.truth.seed) is None:
+                    raise
     except OSError as error:
-        shutil.rmtree(temporary, ignore_errors=True)
         raise DatasetError(f"{place}: the character cannot be written: {error.strerror or error}") from error
-    except BaseException:
+    finally:
         shutil.rmtree(temporary, ignore_errors=True)
-        raise
     return place / f"{character.name}.pmx"
+
+
+def _sweep(folder: Path) -> None:
+    """Delete what killed processes left behind: unfinished folders that nobody has touched for an hour."""
+    for place in folder.glob(f"[0-9]*{TEMPORARY_MARK}*"):
+        with contextlib.suppress(OSError):
+            if time.time() - place.stat().st_mtime > _ABANDONED_S:
+                shutil.rmtree(place, ignore_errors=True)
 
 
 def write_characters(
@@ -88,6 +96,7 @@ def write_characters(
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise DatasetError(f"{folder}: the folder cannot be made: {error.strerror or error}") from error
+    _sweep(folder)
     result = []
     for seed in range(first_seed, first_seed + count):
         path = existing_model(folder, seed)

@@ -15,6 +15,7 @@ from mmdgen.formats.pmx.records import (
     BONE_VISIBLE,
     PmxBone,
 )
+from mmdgen.samples.curves import steady
 
 
 @dataclass(slots=True)
@@ -66,7 +67,7 @@ class Rig:
             if joint.append is not None:
                 flags |= BONE_APPEND_ROTATION
                 source, ratio = number[joint.append[0]], joint.append[1]
-            x, y, z = (float(np.float32(c)) for c in joint.position * scale + np.array([0.0, offset_y, 0.0]))
+            x, y, z = (float(c) for c in steady(joint.position * scale + np.array([0.0, offset_y, 0.0])))
             result.append(
                 PmxBone(
                     joint.name_en if english else joint.name,
