@@ -16,7 +16,7 @@ from mmdgen.fsio import write_atomic
 @click.option(
     "--out", "picture", type=click.Path(path_type=Path, dir_okay=False), help="The PNG file [OUT/preview.png]."
 )
-@click.option("--rows", type=click.IntRange(1), default=8, show_default=True)
+@click.option("--rows", type=click.IntRange(1), default=8, show_default=True, help="Rows of the sheet.")
 @click.option("--columns", type=click.IntRange(1), default=2, show_default=True, help="Triples side by side.")
 @click.option("--split", type=click.Choice(SPLITS), help="Show this split [the first that has samples].")
 def command(out: Path, picture: Path | None, rows: int, columns: int, split: str | None) -> None:

@@ -28,6 +28,7 @@ HERE = Path(__file__).resolve().parent
 sys.path.insert(0, str(HERE.parents[1]))
 sys.path.insert(0, str(HERE))
 
+from mmdgen.dataset.manifest import read_manifest  # noqa: E402
 from mmdgen.generate.catalogue import scan  # noqa: E402
 from mmdgen.generate.options import RenderOptions  # noqa: E402
 from mmdgen.generate.plan import Plan, read_plan  # noqa: E402
@@ -97,7 +98,7 @@ def main() -> None:
     parser.add_argument("--models", type=Path, default=HERE.parents[2] / "shared" / "models")
     parser.add_argument("--poses-per-model", type=int, default=63, help="as the article: 500,000 poses of 7,881 models")
     parser.add_argument("--naive-poses", type=int, default=12, help="poses a model for the naive way")
-    parser.add_argument("--repeats", type=int, default=3)
+    parser.add_argument("--repeats", type=int, choices=range(1, 100), metavar="N", default=3)
     parser.add_argument("--workers", type=int, default=os.cpu_count() or 1)
     parser.add_argument("--json", action="store_true")
     parser.add_argument("--naive-part", nargs=6, help=argparse.SUPPRESS)
@@ -118,14 +119,14 @@ def main() -> None:
             rates["naive"].append(
                 naive(out, arguments.models, Path(temporary), arguments.workers, arguments.naive_poses)
             )
-        report = json.loads((out / "manifest.json").read_text("utf-8")).get("renderer")
+        report = read_manifest(Path(temporary) / "out-0").gl
     ratios = [a / b for a, b in zip(rates["mmdgen"], rates["naive"], strict=True)]
     result = {
         "machine": {
             "cpu": platform.processor() or platform.machine(),
             "cores": os.cpu_count(),
             "python": platform.python_version(),
-            "renderer": report,
+            "renderer": dict(report),
         },
         "models": usable,
         "poses_per_model": arguments.poses_per_model,
@@ -141,7 +142,8 @@ def main() -> None:
     if arguments.json:
         print(json.dumps(result, indent=2, sort_keys=True))
         return
-    print(f"{usable} models, {arguments.poses_per_model} poses each, {arguments.workers} workers, {arguments.repeats} runs")
+    poses, workers, repeats = arguments.poses_per_model, arguments.workers, arguments.repeats
+    print(f"{usable} models, {poses} poses each, {workers} workers, {repeats} runs")
     for name, values in rates.items():
         print(f"  {name:7s} {statistics.median(values):7.1f} images/s  ({min(values):.1f} .. {max(values):.1f})")
     print(f"  ratio   {statistics.median(ratios):7.1f}           ({min(ratios):.1f} .. {max(ratios):.1f})")
