@@ -135,7 +135,7 @@ def _headphones(form: HairForm) -> list[Part]:
     """Return the band over the head and the two cups."""
     s = np.concatenate([np.linspace(1.25, 0, 20), np.linspace(0, 1.25, 20)[1:]])
     theta = np.concatenate([np.full(20, np.pi / 2), np.full(19, -np.pi / 2)])
-    path = form.point(theta, s, 0.085)
+    path = form.point(theta, s, 0.13)
     band = tube("metal", path, np.full(39, 0.05), 8, (0.0, 0.0, -1.0))
     parts = [band]
     for sign in (-1.0, 1.0):

@@ -11,7 +11,7 @@ from mmdgen.samples.palette import Color, glaze, luminance, mix, scaled, shade, 
 from mmdgen.samples.skull import NOSE_Y
 from mmdgen.samples.traits import EyeTraits, Traits
 
-SKIN_SIZE = 384
+SKIN_SIZE = 320
 
 
 def line_color(traits: Traits) -> Color:

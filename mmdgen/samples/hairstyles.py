@@ -146,7 +146,7 @@ def _curls(traits: Traits, form: HairForm) -> list[Part]:
         theta = theta[np.abs(theta) > (1.25 if s_tip > 0.9 else 1.0 if s_tip > 0.6 else 0.35)]
         number = len(theta)
         locks = Locks(
-            theta, theta, s_root, s_tip, 0.34 * stream.uniform(0.8, 1.2, number), 0.06, thickness=0.09, bulge=0.06,
+            theta, theta, s_root, s_tip, 0.34 * stream.uniform(0.8, 1.2, number), 0.035, thickness=0.075, bulge=0.04,
             flick=-0.05,
             sway=stream.choice([-1.0, 1.0], number) * stream.uniform(0.25, 0.5, number), wave=0.06, waves=1.3,
             phase=stream.uniform(0, 1, number), fullness=0.6,
