@@ -27,6 +27,8 @@ from mmdgen.render.upload import Upload, dense_groups, dense_morphs
 if TYPE_CHECKING:
     from mmdgen.render.renderer import Renderer
 
+# What 8 bits cannot tell from 1: many old models have 0.999, which there only means double-sided.
+_OPAQUE = 254.5 / 255
 _GL_CLIP_DISTANCE0 = 0x3000
 _FULL_WINDOW = (-1.0, 1.0, -1.0, 1.0)
 # Poses whose data is uploaded at once, and the alignment of one pose's data: uniform block offsets are multiples of 256
@@ -260,7 +262,7 @@ class Scene:
         material = self._rig.model.materials[item.material]
         image = self._prepared.images.get(material.texture)
         dynamic = item.material in self._dynamic
-        opaque = material.diffuse[3] >= 1 and not dynamic and not (image is not None and image.alpha)
+        opaque = material.diffuse[3] > _OPAQUE and not dynamic and not (image is not None and image.alpha)
         specular = self._view.specular > 0 and material.specular_power > 0
         program = self._renderer.programs.phong(
             self._geometry(tiled), opaque=opaque, specular=specular, dynamic=dynamic

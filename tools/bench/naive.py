@@ -1,8 +1,9 @@
 """The renderer that one writes first: the yardstick of `render.py`.
 
-Every image: skin all vertices with numpy over all bones, upload them, draw every material with blending, read back,
-average the samples with numpy, compress with h5py's gzip. The same light, anti-aliasing, outlines and culling of back
-faces as mmdgen, so the pictures agree but for rounding.
+Every image: evaluate the whole skeleton bone by bone, skin all vertices with numpy, upload them, draw every material
+with blending, read back, average the samples with numpy, compress with h5py's gzip. The same light, anti-aliasing,
+outlines and culling of back faces as mmdgen, so the pictures agree but for rounding and the edges of transparent
+textures.
 """
 
 from __future__ import annotations
@@ -10,13 +11,13 @@ from __future__ import annotations
 import moderngl
 import numpy as np
 
-from mmdgen.geometry import orthographic
+from mmdgen.geometry import orthographic, quaternion_matrix
 from mmdgen.model.morphs import flatten_terms
 from mmdgen.model.records import Model
 from mmdgen.model.textures import decode_texture
 from mmdgen.pose.binding import PoseBinding
-from mmdgen.pose.bones import evaluate_groups, rigid_groups
-from mmdgen.pose.motion import bone_motion, moving_bones
+from mmdgen.pose.motion import bone_motion
+from mmdgen.pose.skinning import skin_matrices
 from mmdgen.render.prepare import edge_push, linear_to_srgb, srgb_to_linear
 from mmdgen.render.view import SAMPLE_GRIDS, View
 
@@ -65,8 +66,6 @@ class NaiveScene:
             for number in {material.texture for material in model.materials}
             if number >= 0 and model.textures[number].path is not None
         }
-        # What mmdgen's rig proves once, the naive way works out again and again: all bones, all vertices.
-        self._groups = rigid_groups(model.skeleton, moving_bones(binding, self._flat))
 
     def _upload(self, texels: np.ndarray) -> moderngl.Texture:
         texture = self._context.texture(texels.shape[1::-1], 4, texels.tobytes(), internal_format=0x8C43)
@@ -82,12 +81,10 @@ class NaiveScene:
                 flat = self._flat[parameter.name]
                 position[flat.vertex_index] += flat.vertex_offset * pose[column]
         motion = bone_motion(self._binding, self._flat, pose[None])
-        rotation, translation = evaluate_groups(model.skeleton, self._groups, motion)
-        from mmdgen.geometry import quaternion_matrix
-
-        group = self._groups.group_of_bone
-        matrices = np.concatenate([quaternion_matrix(rotation[0]), translation[0][..., None]], axis=2)[group]
-        blended = np.einsum("vi,vijk->vjk", model.bone_weight, matrices.astype(np.float32)[model.bone_index])
+        turns = {bone: quaternion_matrix(turn[0]) for bone, turn in motion.rotation.items()}
+        shifts = {bone: shift[0] for bone, shift in motion.translation.items()}
+        matrices = skin_matrices(model.skeleton, turns, shifts)[:, :3].astype(np.float32)
+        blended = np.einsum("vi,vijk->vjk", model.bone_weight, matrices[model.bone_index])
         posed = np.einsum("vjk,vk->vj", blended[..., :3], position) + blended[..., 3]
         normal = np.einsum("vjk,vk->vj", blended[..., :3], model.normal)
         return np.concatenate([posed, normal, model.uv, model.edge_scale[:, None]], axis=1).astype(np.float32)
