@@ -31,7 +31,7 @@ def encode_png(image: np.ndarray) -> bytes:
             _SIGNATURE,
             _chunk(b"IHDR", header),
             _chunk(b"sRGB", _SRGB_PERCEPTUAL),
-            _chunk(b"IDAT", zlib.compress(_filtered(image.reshape(height, width * channels), channels), 9)),
+            _chunk(b"IDAT", zlib.compress(_filtered(image.reshape(height, width * channels), channels), 6)),
             _chunk(b"IEND", b""),
         )
     )

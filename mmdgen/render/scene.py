@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 import moderngl
@@ -243,7 +243,7 @@ class Scene:
             ranges = self._rig.expression_draws if expression else self._rig.draws
             bodies = [self._body(item, expression, tiled) for item in ranges]
             edges = [self._edge(item, expression, tiled) for item in ranges if self._has_edge(item.material)]
-            self._lists[key] = (*bodies, *edges)
+            self._lists[key] = _merged([*bodies, *edges])
         return self._lists[key]
 
     def _geometry(self, tiled: bool) -> dict[str, int]:
@@ -358,6 +358,18 @@ class Scene:
 
     def __exit__(self, *_: object) -> None:
         self.release()
+
+
+def _merged(draws: list[_Draw]) -> tuple[_Draw, ...]:
+    """Join neighbours that differ in nothing but their adjoining faces: outlines above all."""
+    result: list[_Draw] = []
+    for draw in draws:
+        last = result[-1] if result else None
+        if last and replace(last, first=draw.first, count=draw.count) == draw and last.first + last.count == draw.first:
+            result[-1] = replace(last, count=last.count + draw.count)
+        else:
+            result.append(draw)
+    return tuple(result)
 
 
 def _uniforms(program: moderngl.Program, values: dict[str, np.ndarray]) -> tuple[tuple[moderngl.Uniform, bytes], ...]:

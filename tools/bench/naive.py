@@ -2,8 +2,8 @@
 
 Every image: evaluate the whole skeleton bone by bone, skin all vertices with numpy, upload them, draw every material
 with blending, read back, average the samples with numpy, compress with h5py's gzip. The same light, anti-aliasing,
-outlines and culling of back faces as mmdgen, so the pictures agree but for rounding and the edges of transparent
-textures.
+outlines and culling of back faces as mmdgen, so the pictures agree but for rounding, the edges of transparent textures
+and the blend between mip levels, which one leaves on at first.
 """
 
 from __future__ import annotations
@@ -70,7 +70,7 @@ class NaiveScene:
     def _upload(self, texels: np.ndarray) -> moderngl.Texture:
         texture = self._context.texture(texels.shape[1::-1], 4, texels.tobytes(), internal_format=0x8C43)
         texture.build_mipmaps()
-        texture.filter = (moderngl.LINEAR_MIPMAP_NEAREST, moderngl.LINEAR)
+        texture.filter = (moderngl.LINEAR_MIPMAP_LINEAR, moderngl.LINEAR)
         return texture
 
     def _skin(self, pose: np.ndarray) -> np.ndarray:

@@ -2,10 +2,11 @@
 
     python tools/bench/render.py [--models DIR] [--poses-per-model 63] [--repeats 3] [--workers N] [--json]
 
-mmdgen: the whole of `run` (plan, load, draw, compress, write, manifest) into a temporary folder. Naive: as many
-processes, each loading its share of the models and, image by image, skinning with numpy, uploading, drawing, reading
-back and writing gzip'ed HDF5 (see naive.py), on a stated share of the poses because it is slow. Both alternate, so that
-a noisy machine disturbs both. Prints medians and spread of images/s and the ratio pair by pair.
+mmdgen: the whole of `run` (load, draw, compress, write, contact sheet, manifest) into a temporary folder. Naive: load
+each model and, image by image, skin with numpy, upload, draw, read back and write gzip'ed HDF5 (see naive.py), on a
+stated share of the poses because it is slow. "naive" is one process with the driver's own threads; "naive in parallel"
+as many processes as mmdgen has workers, each with a share of the models. All alternate, so that a noisy machine disturbs
+all. Prints medians and spread of images/s and the ratios pair by pair.
 """
 
 from __future__ import annotations
@@ -79,9 +80,13 @@ def naive_part(folder: Path, models: Path, out: Path, part: int, parts: int, pos
 def naive(folder: Path, models: Path, out: Path, workers: int, poses: int) -> float:
     """Return images/s of `workers` naive processes side by side."""
     start = time.perf_counter()
+    # One process has the driver draw on all cores; several draw on one each.
+    environment = {**os.environ, "LP_NUM_THREADS": str(os.cpu_count() or 1) if workers == 1 else "0"}
     command = [sys.executable, str(HERE / "render.py"), "--naive-part", str(folder), str(models), str(out)]
     running = [
-        subprocess.Popen([*command, str(part), str(workers), str(poses)], stdout=subprocess.PIPE, text=True)
+        subprocess.Popen(
+            [*command, str(part), str(workers), str(poses)], stdout=subprocess.PIPE, text=True, env=environment
+        )
         for part in range(workers)
     ]
     total = 0
@@ -93,11 +98,15 @@ def naive(folder: Path, models: Path, out: Path, workers: int, poses: int) -> fl
     return total / (time.perf_counter() - start)
 
 
+def spread(values: list[float]) -> dict[str, float]:
+    return {"median": statistics.median(values), "min": min(values), "max": max(values)}
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--models", type=Path, default=HERE.parents[2] / "shared" / "models")
     parser.add_argument("--poses-per-model", type=int, default=63, help="as the article: 500,000 poses of 7,881 models")
-    parser.add_argument("--naive-poses", type=int, default=12, help="poses a model for the naive way")
+    parser.add_argument("--naive-poses", type=int, default=24, help="poses a model for the naive way")
     parser.add_argument("--repeats", type=int, choices=range(1, 100), metavar="N", default=3)
     parser.add_argument("--workers", type=int, default=os.cpu_count() or 1)
     parser.add_argument("--json", action="store_true")
@@ -111,16 +120,20 @@ def main() -> None:
         parser.error(f"{arguments.models} is no folder; name one with --models")
     usable = len(scan(arguments.models).models)
     options = RenderOptions(poses={"train": usable * arguments.poses_per_model}, shard_size=arguments.poses_per_model)
-    rates: dict[str, list[float]] = {"mmdgen": [], "naive": []}
+    rates: dict[str, list[float]] = {"mmdgen": [], "naive": [], "naive in parallel": []}
     with tempfile.TemporaryDirectory(prefix="mmdgen-bench-") as temporary:
         for repeat in range(arguments.repeats):
             out = Path(temporary) / f"out-{repeat}"
             rates["mmdgen"].append(ours(arguments.models, options, out, arguments.workers))
-            rates["naive"].append(
-                naive(out, arguments.models, Path(temporary), arguments.workers, arguments.naive_poses)
-            )
+            for name, processes in (("naive", 1), ("naive in parallel", arguments.workers)):
+                poses = arguments.naive_poses
+                rates[name].append(naive(out, arguments.models, Path(temporary), processes, poses))
         report = read_manifest(Path(temporary) / "out-0").gl
-    ratios = [a / b for a, b in zip(rates["mmdgen"], rates["naive"], strict=True)]
+    ratios = {
+        name: [a / b for a, b in zip(rates["mmdgen"], values, strict=True)]
+        for name, values in rates.items()
+        if name != "mmdgen"
+    }
     result = {
         "machine": {
             "cpu": platform.processor() or platform.machine(),
@@ -133,11 +146,8 @@ def main() -> None:
         "naive_poses_per_model": arguments.naive_poses,
         "samples_per_pixel": options.samples,
         "workers": arguments.workers,
-        "images_per_second": {
-            name: {"median": statistics.median(values), "min": min(values), "max": max(values)}
-            for name, values in rates.items()
-        },
-        "ratio": {"median": statistics.median(ratios), "min": min(ratios), "max": max(ratios)},
+        "images_per_second": {name: spread(values) for name, values in rates.items()},
+        "ratio": {name: spread(values) for name, values in ratios.items()},
     }
     if arguments.json:
         print(json.dumps(result, indent=2, sort_keys=True))
@@ -145,8 +155,9 @@ def main() -> None:
     poses, workers, repeats = arguments.poses_per_model, arguments.workers, arguments.repeats
     print(f"{usable} models, {poses} poses each, {workers} workers, {repeats} runs")
     for name, values in rates.items():
-        print(f"  {name:7s} {statistics.median(values):7.1f} images/s  ({min(values):.1f} .. {max(values):.1f})")
-    print(f"  ratio   {statistics.median(ratios):7.1f}           ({min(ratios):.1f} .. {max(ratios):.1f})")
+        print(f"  {name:18s} {statistics.median(values):6.1f} images/s  ({min(values):.1f} .. {max(values):.1f})")
+    for name, values in ratios.items():
+        print(f"  times {name:18s} {statistics.median(values):4.1f}     ({min(values):.1f} .. {max(values):.1f})")
 
 
 if __name__ == "__main__":
