@@ -5,8 +5,8 @@
 mmdgen: the whole of `run` (load, draw, compress, write, contact sheet, manifest) into a temporary folder. Naive: load
 each model and, image by image, skin with numpy, upload, draw, read back and write gzip'ed HDF5 (see naive.py), on a
 stated share of the poses because it is slow. "naive" is one process with the driver's own threads; "naive in parallel"
-as many processes as mmdgen has workers, each with a share of the models. All alternate, so that a noisy machine disturbs
-all. Prints medians and spread of images/s and the ratios pair by pair.
+as many processes as mmdgen has workers, each with a share of the models. All alternate, so that a noisy machine
+disturbs all. Prints medians and spread of images/s and the ratios pair by pair.
 """
 
 from __future__ import annotations
