@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from mmdgen import rng
-from mmdgen.errors import ConfigError, MmdgenError
+from mmdgen.errors import ConfigError, FormatError, MmdgenError
 from mmdgen.fsio import TEMPORARY_MARK
 from mmdgen.generate.pool import Death, Pool
 from mmdgen.generate.provenance import provenance_row, terms_beside
@@ -190,11 +190,10 @@ def reason(error: BaseException, root: Path) -> tuple[str, str]:
         message = message.replace(prefix + os.sep, "")
     if not isinstance(error, MmdgenError):
         return "internal_error", f"{type(error).__name__}: {message}"
+    if isinstance(error, FormatError):  # whichever kind of damage it is
+        return "format_error", message
     code = getattr(error, "code", "")
-    if not code:
-        name = type(error).__name__.removesuffix("Error").lower()
-        code = f"{name}_error"
-    return code, message
+    return code or f"{type(error).__name__.removesuffix('Error').lower()}_error", message
 
 
 class ScanWorker:
