@@ -471,6 +471,16 @@ def test_atlas_tiles_match_single_pictures(renderer, monkeypatch):
             assert different.mean() < (0.004 if number == 0 else 0.008)
 
 
+def test_atlas_expressions_leave_no_seam(renderer, monkeypatch):
+    """The pasted box must agree with the full picture of the same path around its border too."""
+    monkeypatch.setattr(renderer, "tiles", (2, 2))
+    poses = sample_poses(THA1, 8, "seam", 0, 4)
+    poses[:, :3] = 0
+    with renderer.scene(prepare_model(toy_builder().model(), toy_binding(), toy_view(size=128))) as scene:
+        for pasted, whole in zip(scene.expressions(poses), list(scene.posed(poses)), strict=True):
+            assert (np.abs(pasted.astype(int) - whole) > 1).any(axis=-1).mean() < 0.001
+
+
 def test_one_renderer_at_a_time(renderer):
     with pytest.raises(RenderError, match="a renderer already"):
         Renderer()

@@ -82,7 +82,8 @@ class Scene:
         """Return the rest image, u8 [H, W, 4]."""
         if self._rest is None:
             pose = self._rig.binding.vocabulary.rest[None]
-            self._rest = next(self._single(pose, expression=False))
+            # By the same program as the expression images, which are pasted into it.
+            self._rest = next(self._pictures(pose, expression=False))
         return self._rest.copy()
 
     def posed(self, poses: np.ndarray) -> Iterator[np.ndarray]:
@@ -121,6 +122,9 @@ class Scene:
         poses = np.asarray(poses, np.float32)
         if poses.ndim != 2 or poses.shape[1] != len(self._rig.binding.vocabulary.parameters):
             raise RenderError(f"poses must be [N, {len(self._rig.binding.vocabulary.parameters)}], found {poses.shape}")
+        return self._pictures(poses, expression)
+
+    def _pictures(self, poses: np.ndarray, expression: bool) -> Iterator[np.ndarray]:
         return (self._single if self._renderer.tiles == (1, 1) else self._atlas)(poses, expression)
 
     def _single(self, poses: np.ndarray, expression: bool) -> Iterator[np.ndarray]:
