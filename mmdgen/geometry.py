@@ -60,12 +60,6 @@ def quaternion_power(q: np.ndarray, exponent: np.ndarray | float) -> np.ndarray:
     return np.concatenate([axis * np.sin(half)[..., None], np.cos(half)[..., None]], axis=-1)
 
 
-def quaternion_slerp(a: np.ndarray, b: np.ndarray, t: np.ndarray | float) -> np.ndarray:
-    """Return the shortest-arc spherical interpolation from a (t = 0) to b (t = 1), f64 [..., 4]."""
-    conjugate = np.asarray(a, np.float64) * np.array([-1.0, -1.0, -1.0, 1.0])
-    return quaternion_multiply(a, quaternion_power(quaternion_multiply(conjugate, b), t))
-
-
 def quaternion_matrix(q: np.ndarray) -> np.ndarray:
     """Return rotation matrices f64 [..., 3, 3] for unit quaternions [..., 4] (column vectors)."""
     x, y, z, w = np.moveaxis(np.asarray(q, np.float64), -1, 0)

@@ -34,15 +34,6 @@ def test_power_scales_the_angle(q, exponent):
     np.testing.assert_allclose(g.quaternion_matrix(g.quaternion_power(q, exponent)), expected, atol=1e-9)
 
 
-@given(unit, unit, st.floats(0, 1))
-def test_slerp_ends_and_constant_speed(a, b, t):
-    np.testing.assert_allclose(g.quaternion_matrix(g.quaternion_slerp(a, b, 0)), g.quaternion_matrix(a), atol=1e-9)
-    np.testing.assert_allclose(g.quaternion_matrix(g.quaternion_slerp(a, b, 1)), g.quaternion_matrix(b), atol=1e-9)
-    whole = (Rotation.from_quat(a).inv() * Rotation.from_quat(b)).magnitude()
-    part = (Rotation.from_quat(a).inv() * Rotation.from_quat(g.quaternion_slerp(a, b, t))).magnitude()
-    np.testing.assert_allclose(part, whole * t, atol=1e-6)
-
-
 @pytest.mark.parametrize("axis", [0, 1, 2])
 @given(angle=angles)
 def test_axis_rotations_are_the_plain_positive_ones(axis, angle):

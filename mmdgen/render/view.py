@@ -13,9 +13,9 @@ SAMPLE_GRIDS = {1: 1, 4: 2, 9: 3, 16: 4}
 class View:
     """An orthographic front view. `center_x`, `center_y`, `height` (of the whole image) are in MU.
 
-    `size` pixels square; `samples` 1, 4, 9 or 16 a pixel (supersampling); `shading` ``phong``; `ambient` and
-    `directional` are the white lights' magnitudes (the directional one shines along the view, article section 5.3);
-    `specular` scales the highlight (0: none, as in the article); `outline` scales the edges (0: none).
+    `size` pixels square; `samples` 1, 4, 9 or 16 a pixel (supersampling); `ambient` and `directional` are the white
+    lights' magnitudes (the directional one shines along the view, article section 5.3); `specular` scales the highlight
+    (0: none, as in the article); `outline` scales the edges (0: none).
     """
 
     center_x: float
@@ -23,7 +23,6 @@ class View:
     height: float
     size: int = 256
     samples: int = 4
-    shading: str = "phong"
     ambient: float = 0.5
     directional: float = 0.5
     specular: float = 0.0

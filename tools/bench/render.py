@@ -3,10 +3,10 @@
     python tools/bench/render.py [--models DIR] [--poses-per-model 63] [--repeats 3] [--workers N] [--json]
 
 mmdgen: the whole of `run` (load, draw, compress, write, contact sheet, manifest) into a temporary folder. Naive: load
-each model and, image by image, skin with numpy, upload, draw, read back and write gzip'ed HDF5 (see naive.py), on a
-stated share of the poses because it is slow. "naive" is one process with the driver's own threads; "naive in parallel"
-as many processes as mmdgen has workers, each with a share of the models. All alternate, so that a noisy machine
-disturbs all. Prints medians and spread of images/s and the ratios pair by pair.
+each model and, image by image, skin with numpy, upload, draw, read back and write gzip'ed HDF5 (see naive.py); fewer
+--naive-poses save time but make it load more often for each image. "naive" is one process with the driver's own
+threads; "naive in parallel" as many processes as mmdgen has workers, each with a share of the models. All alternate, so
+that a noisy machine disturbs all. Prints medians and spread of images/s and the ratios pair by pair.
 """
 
 from __future__ import annotations
@@ -106,7 +106,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--models", type=Path, default=HERE.parents[2] / "shared" / "models")
     parser.add_argument("--poses-per-model", type=int, default=63, help="as the article: 500,000 poses of 7,881 models")
-    parser.add_argument("--naive-poses", type=int, default=24, help="poses a model for the naive way")
+    parser.add_argument("--naive-poses", type=int, default=63, help="poses a model for the naive way")
     parser.add_argument("--repeats", type=int, choices=range(1, 100), metavar="N", default=3)
     parser.add_argument("--workers", type=int, default=os.cpu_count() or 1)
     parser.add_argument("--json", action="store_true")
