@@ -175,6 +175,8 @@ def make_morph(
         # False for NaN. Products of lengths beyond the limit overflow f32; material changes are clamped when used, and
         # authors write large numbers there on purpose.
         good = np.isfinite(numbers) if kind is MorphKind.MATERIAL else np.abs(numbers) <= POSITION_LIMIT
+    if kind is MorphKind.MATERIAL and len(index):
+        good &= np.isin(offset["operation"], (0, 1))[:, None]  # multiply, add; nothing else has a meaning
     if not good.all():
         kept = np.all(good.reshape(len(good), -1), axis=1)
         diagnostics.add(

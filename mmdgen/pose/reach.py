@@ -47,7 +47,9 @@ def bone_limits(turns: dict[int, list[tuple[int, float]]], flat: dict[str, FlatM
 
 
 def _rotate(box: Reach, axis: int, angle: float) -> Reach:
-    """Return boxes that hold every rotation of `box` by up to +-`angle` (below pi/2) about a coordinate axis."""
+    """Return boxes that hold every rotation of `box` by up to +-`angle` about a coordinate axis."""
+    if angle >= math.pi / 2:  # the cosine's sign changes on the way
+        return _swing(box, angle, 0.0)
     low, high = box.low.copy(), box.high.copy()
     sine, cosine = math.sin(angle), math.cos(angle)
     a, b = (axis + 1) % 3, (axis + 2) % 3

@@ -11,12 +11,16 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from mmdgen.errors import ModelError
 from mmdgen.model.morphs import FlatMorph, flatten_terms
 from mmdgen.model.records import Model
 from mmdgen.pose.binding import PoseBinding
 from mmdgen.pose.bones import BoneMotion, RigidGroups, evaluate_groups, rigid_groups
 from mmdgen.pose.motion import bone_motion, moving_bones, rotation_limits
 from mmdgen.pose.reach import Reach, bone_limits, group_boxes, moved_groups
+
+# Groups are numbered in a byte, and the data of one pose has to fit into the 64 kB that OpenGL gives a uniform block.
+MAX_GROUPS = 255
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,14 +91,21 @@ class Rig:
         return np.ascontiguousarray(np.asarray(poses, np.float32)[:, list(self.columns)])
 
 
-def build_rig(model: Model, binding: PoseBinding, frame: Frame, outline: float = 0.0) -> Rig:
-    """Reduce `model` for what `frame` can show under any pose of the vocabulary.
+def build_rig(model: Model, binding: PoseBinding, frame: Frame | None, outline: float = 0.0) -> Rig:
+    """Reduce `model` for what `frame` can show under any pose of the vocabulary; without a frame all faces are kept.
 
     `outline` is the largest displacement of an edge along the normal, MU per unit of (edge size x vertex scale).
-    Materials that are invisible in every pose keep no faces. Raises `ModelError` where a term is out of range.
+    Materials that are invisible in every pose keep no faces. Raises `ModelError`: ``bad_term`` where a term is out of
+    range, ``too_many_groups`` where more bones move on their own than `MAX_GROUPS`.
     """
     flat = {name: flatten_terms(model, terms, binding.center_x) for name, terms in binding.terms.items()}
     groups = rigid_groups(model.skeleton, moving_bones(binding, flat))
+    if groups.count > MAX_GROUPS:
+        raise ModelError(
+            "too_many_groups",
+            f"{model.path}: the morphs and joints of a pose move {groups.count - 1} bones on their own; at most "
+            f"{MAX_GROUPS - 1} can be drawn",
+        )
     vertex_group, vertex_weight = _group_weights(groups.group_of_bone[model.bone_index], model.bone_weight)
     names = [parameter.name for parameter in binding.vocabulary.parameters if parameter.kind == "morph"]
     sdef_row = _sdef_rows(model, vertex_group, vertex_weight)
@@ -105,7 +116,9 @@ def build_rig(model: Model, binding: PoseBinding, frame: Frame, outline: float =
     limits = bone_limits(rotation_limits(binding), flat)
     reach = group_boxes(morphed, model.skeleton, groups, limits, vertex_group, vertex_weight, unbounded)
     push = outline * model.edge_scale * _largest_edge(model)
-    in_frame = _faces_in(model.face, reach, push, (frame.left, frame.right, frame.bottom, frame.top))
+    in_frame = np.ones(len(model.face), bool)
+    if frame is not None:
+        in_frame = _faces_in(model.face, reach, push, (frame.left, frame.right, frame.bottom, frame.top))
     visible = _visible_materials(model, [flat[name] for name in names])
     material_of_face = np.repeat(np.arange(len(model.materials)), [material.face_count for material in model.materials])
     keep = in_frame & visible[material_of_face]
@@ -118,8 +131,8 @@ def build_rig(model: Model, binding: PoseBinding, frame: Frame, outline: float =
     driven = moved_groups(model.skeleton, groups, still)
     by_bones = np.any((vertex_weight > 0) & driven[vertex_group], axis=1)
     near = group_boxes(morphed, model.skeleton, groups, still, vertex_group, vertex_weight, unbounded & by_bones)
-    box = _expression_box([flat[name] for name in names], kept_face, near, by_bones, push)
-    if box is None:
+    box = _expression_box([flat[name] for name in names], kept_face, near, by_bones, push) if frame else None
+    if box is None or frame is None:
         inside = np.ones(len(kept_face), bool)
     else:
         # Whole pixels are redrawn: up to two more on each side than the box itself.

@@ -84,8 +84,51 @@ def skin_matrices(skeleton: Skeleton, rotations: dict[int, np.ndarray], shifts: 
 def skin(model: Model, binding: PoseBinding, pose: np.ndarray) -> np.ndarray:
     """Return the positions of all vertices under one pose f32 [K]: f64 [V, 3] MU.
 
-    BDEF is linear blending; SDEF rotates about C by the slerp of its two bones' rotations and blends the centres.
+    BDEF (and QDEF, which loading takes as BDEF4) is linear blending. SDEF rotates about C by the slerp of its two
+    bones' rotations and blends where the bones take the centres (C + R'i) / 2, R'i = C + Ri - (w0 R0 + w1 R1).
     """
+    position, matrices = _morphed_and_matrices(model, binding, pose)
+    homogeneous = np.concatenate([position, np.ones((len(position), 1))], axis=1)
+    weights = model.bone_weight.astype(np.float64)
+    result = np.einsum("vi,vijk,vk->vj", weights, matrices[model.bone_index], homogeneous)[:, :3]
+    for row, vertex in enumerate(model.sdef.vertex.tolist()):
+        a, b, w0, between = _sdef_frame(model, vertex, matrices)
+        c, r0, r1 = (table[row].astype(np.float64) for table in (model.sdef.c, model.sdef.r0, model.sdef.r1))
+        mean = r0 * w0 + r1 * (1 - w0)
+        centres = ((c + (c + r0 - mean)) / 2, (c + (c + r1 - mean)) / 2)
+        result[vertex] = (
+            between @ (position[vertex] - c)
+            + w0 * (a @ np.append(centres[0], 1))[:3]
+            + (1 - w0) * (b @ np.append(centres[1], 1))[:3]
+        )
+    return result
+
+
+def skin_normals(model: Model, binding: PoseBinding, pose: np.ndarray) -> np.ndarray:
+    """Return the normals of all vertices under one pose f32 [K]: f64 [V, 3].
+
+    Blended ones are shorter than 1, as the shader has them before it normalises or interpolates. Morphs leave normals
+    as they are, as in MMD.
+    """
+    _, matrices = _morphed_and_matrices(model, binding, pose)
+    normal = model.normal.astype(np.float64)
+    turns = matrices[model.bone_index][..., :3, :3]
+    result = np.einsum("vi,vijk,vk->vj", model.bone_weight.astype(np.float64), turns, normal)
+    for vertex in model.sdef.vertex.tolist():
+        result[vertex] = _sdef_frame(model, vertex, matrices)[3] @ normal[vertex]
+    return result
+
+
+def _sdef_frame(model: Model, vertex: int, matrices: np.ndarray) -> tuple[np.ndarray, np.ndarray, float, np.ndarray]:
+    """Return the skin matrices [4, 4] of an SDEF vertex's two bones, the first's weight, and the rotation between."""
+    first, second = (int(bone) for bone in model.bone_index[vertex, :2])
+    w0 = float(model.bone_weight[vertex, 0])
+    a, b = matrices[first], matrices[second]
+    return a, b, w0, a[:3, :3] @ _scaled(a[:3, :3].T @ b[:3, :3], 1 - w0)
+
+
+def _morphed_and_matrices(model: Model, binding: PoseBinding, pose: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Return the vertices after morphs f64 [V, 3] and the bones' skin matrices f64 [B, 4, 4]."""
     position = model.position.astype(np.float64)
     rotations: dict[int, np.ndarray] = {}
     shifts: dict[int, np.ndarray] = {}
@@ -110,21 +153,4 @@ def skin(model: Model, binding: PoseBinding, pose: np.ndarray) -> np.ndarray:
             turn = _scaled(_from_quaternion(flat.bone_rotation[row]), weight)
             rotations[bone] = rotations.get(bone, np.eye(3)) @ turn
             shifts[bone] = shifts.get(bone, np.zeros(3)) + flat.bone_translation[row].astype(np.float64) * weight
-    matrices = skin_matrices(model.skeleton, rotations, shifts)
-    homogeneous = np.concatenate([position, np.ones((len(position), 1))], axis=1)
-    weights = model.bone_weight.astype(np.float64)
-    result = np.einsum("vi,vijk,vk->vj", weights, matrices[model.bone_index], homogeneous)[:, :3]
-    for row, vertex in enumerate(model.sdef.vertex.tolist()):
-        first, second = (int(bone) for bone in model.bone_index[vertex, :2])
-        w0, w1 = weights[vertex, 0], 1 - weights[vertex, 0]
-        c, r0, r1 = (table[row].astype(np.float64) for table in (model.sdef.c, model.sdef.r0, model.sdef.r1))
-        mean = r0 * w0 + r1 * w1
-        a, b = matrices[first], matrices[second]
-        between = a[:3, :3] @ _scaled(a[:3, :3].T @ b[:3, :3], w1)
-        centres = ((c + (c + r0 - mean)) / 2, (c + (c + r1 - mean)) / 2)
-        result[vertex] = (
-            between @ (position[vertex] - c)
-            + w0 * (a @ np.append(centres[0], 1))[:3]
-            + w1 * (b @ np.append(centres[1], 1))[:3]
-        )
-    return result
+    return position, skin_matrices(model.skeleton, rotations, shifts)
