@@ -18,7 +18,8 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from mmdgen.errors import ModelError
-from mmdgen.model.pixels import masked_to_rgba, unpremultiply
+from mmdgen.model.dds import unpremultiply
+from mmdgen.model.pixels import masked_to_rgba
 from mmdgen.model.records import Texture
 from mmdgen.model.resolve import resolve
 from mmdgen.model.textures import MAX_SIDE, decode_image, decode_texture, has_alpha
@@ -285,10 +286,13 @@ def test_tga_with_palette(run_length, palette_bits):
     check(data, expected[index[..., 0]], 1)
 
 
-def test_tga_alpha_that_nobody_filled_in_is_opaque():
-    unused = RGBA.copy()
-    unused[..., 3] = 0
-    check(tga(2, 32, unused[..., [2, 1, 0, 3]], 8), OPAQUE)
+@pytest.mark.parametrize("descriptor", [0, 8])
+@pytest.mark.parametrize("run_length", [0, 8])
+def test_tga_of_32_bits_has_alpha_whatever_it_says(descriptor, run_length):
+    check(tga(2 | run_length, 32, RGBA[..., [2, 1, 0, 3]], descriptor), RGBA)
+    unseen = RGBA.copy()
+    unseen[..., 3] = 0
+    check(tga(2 | run_length, 32, unseen[..., [2, 1, 0, 3]], descriptor), unseen)
 
 
 def test_tga_footer_does_not_matter():

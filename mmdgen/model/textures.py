@@ -1,7 +1,9 @@
 """Texture files -> pixels. The only module that uses Pillow for reading.
 
 A file is what its first bytes say: endings of textures lie (``.spa`` and ``.sph`` are BMP, PNG or JPEG). Plug-ins of
-Pillow are used directly, so no other format can be reached, and nothing is allocated before the size has been checked.
+Pillow are used directly, so no other format can be reached. Nothing is allocated before the size has been checked, both
+against the limits and against the bytes that are there: every format has a best compression, and a file that claims
+more pixels than that is damaged. What MMD shows where formats leave a choice is what D3DX 9, its loader, does.
 """
 
 from __future__ import annotations
@@ -15,7 +17,6 @@ from collections.abc import Callable
 
 import numpy as np
 from PIL import (
-    BmpImagePlugin,
     DdsImagePlugin,
     GifImagePlugin,
     Image,
@@ -28,18 +29,29 @@ from PIL import (
 )
 
 from mmdgen.errors import ModelError
-from mmdgen.model import pixels
-from mmdgen.model.pixels import has_alpha
+from mmdgen.model import bmp, dds, pixels, png_chunks, tga
+from mmdgen.model.pixels import DamagedError, TooLargeError, check_pixels, has_alpha
 from mmdgen.model.records import Texture
 
-__all__ = ["MAX_PIXELS", "MAX_SIDE", "decode_image", "decode_texture", "has_alpha"]
+__all__ = ["MAX_PIXELS", "MAX_SIDE", "check_texture", "decode_image", "decode_texture", "has_alpha"]
 
-MAX_SIDE = 16384
-MAX_PIXELS = 64 << 20
+MAX_SIDE = pixels.MAX_SIDE
+MAX_PIXELS = pixels.MAX_PIXELS
 MAX_FILE_SIZE = 1 << 29
 _BAND = 1 << 18  # bytes
 
-_PNG_NEEDED = (b"IHDR", b"PLTE", b"tRNS", b"IDAT", b"IEND")
+# The most pixels that a byte can stand for. JPEG: a progressive file spends at least a bit on each block of 8 x 8 of
+# the component with the most blocks, of which sampling factors leave no fewer than a quarter. GIF: codes of 12 bits
+# for at most 4,096 pixels. TIFF: its densest method that textures use is the same LZW. WebP has no bound (a single
+# colour takes no bits at all); what is denser than this is larger than `_FREE_PIXELS` only where somebody means harm.
+_JPEG_DENSITY = 2048
+_GIF_DENSITY = 2731
+_TIFF_DENSITY = 2731 * 8
+_WEBP_DENSITY = 4096
+_FREE_PIXELS = 1 << 20
+# Scans times pixels. Progressive files have about ten scans; made up of thousands of empty ones they take minutes.
+_JPEG_WORK = 1 << 30
+
 _tiff_lock = threading.Lock()
 
 
@@ -49,6 +61,20 @@ def decode_texture(texture: Texture) -> np.ndarray:
     Raises `ModelError`: ``texture_missing`` (no path), ``texture_unreadable``, ``texture_unknown_format``,
     ``texture_too_large`` (a side over `MAX_SIDE`, more than `MAX_PIXELS`), ``texture_damaged`` (truncated files too).
     """
+    return decode_image(_read(texture), str(texture.path))
+
+
+def check_texture(texture: Texture) -> None:
+    """Raise what `decode_texture` would raise, several times faster for the formats that most textures have.
+
+    PNGs are not unpacked where all their checksums are right, nor files without compression where they are long enough.
+    """
+    data = _read(texture)
+    if not _surely_whole(data):
+        decode_image(data, str(texture.path))
+
+
+def _read(texture: Texture) -> bytes:
     path = texture.path
     if path is None:
         raise ModelError("texture_missing", f"{texture.name}: the texture file was not found")
@@ -56,10 +82,21 @@ def decode_texture(texture: Texture) -> np.ndarray:
         size = path.stat().st_size
         if size > MAX_FILE_SIZE:
             raise ModelError("texture_too_large", f"{path}: {size} bytes, at most {MAX_FILE_SIZE} are read")
-        data = path.read_bytes()
+        return path.read_bytes()
     except OSError as error:
         raise ModelError("texture_unreadable", f"{path}: cannot be read: {error.strerror or error}") from error
-    return decode_image(data, str(path))
+
+
+def _surely_whole(data: bytes) -> bool:
+    """Whether `data` is seen to decode without decoding it."""
+    try:
+        if data[:8] == png_chunks.SIGNATURE:
+            return png_chunks.is_whole(data)
+        if data[:2] == b"BM":
+            return bmp.is_whole(data)
+        return data[:4] != b"DDS " and tga.is_tga(data) and tga.is_whole(data)
+    except (DamagedError, TooLargeError, struct.error):
+        return False
 
 
 def decode_image(data: bytes, name: str = "<bytes>") -> np.ndarray:
@@ -69,54 +106,44 @@ def decode_image(data: bytes, name: str = "<bytes>") -> np.ndarray:
         raise ModelError("texture_unknown_format", f"{name}: no image format that is known begins with {data[:8]!r}")
     try:
         return decode(data)
-    except _TooLargeError as error:
+    except TooLargeError as error:
         raise ModelError("texture_too_large", f"{name}: {error}") from None
     except Exception as error:  # decoders raise nearly anything for damaged data
         what = " ".join(str(error).split()) or type(error).__name__
         raise ModelError("texture_damaged", f"{name}: the image is damaged: {what}") from error
 
 
-class _TooLargeError(Exception):
-    pass
-
-
-def _check_size(width: int, height: int) -> None:
-    if width <= 0 or height <= 0:
-        raise ValueError(f"the image has {width} x {height} pixels")
-    if max(width, height) > MAX_SIDE or width * height > MAX_PIXELS:
-        raise _TooLargeError(
-            f"{width} x {height} pixels; at most {MAX_SIDE} a side and {MAX_PIXELS} altogether are decoded"
-        )
-
-
 def _decoder(data: bytes) -> Callable[[bytes], np.ndarray] | None:
     """The function that decodes `data`, by its first bytes."""
-    if data[:8] == b"\x89PNG\r\n\x1a\n":
+    if data[:8] == png_chunks.SIGNATURE:
         return _png
     if data[:3] == b"\xff\xd8\xff":
-        return lambda data: _pillow(JpegImagePlugin.JpegImageFile, data)
+        return _jpeg
     if data[:2] == b"BM":
-        return _bmp
+        return bmp.decode
     if data[:4] == b"DDS ":
         return _dds
     if data[:6] in (b"GIF87a", b"GIF89a"):
-        return lambda data: _pillow(GifImagePlugin.GifImageFile, data)
+        return _gif
     if data[:4] == b"RIFF" and data[8:12] == b"WEBP":
         return _webp
     if data[:4] in (b"II*\0", b"MM\0*"):
         return _tiff
-    return _tga if pixels.is_tga(data) else None
+    return _tga if tga.is_tga(data) else None
 
 
-def _open(plugin: Callable[[io.BytesIO], ImageFile.ImageFile], data: bytes) -> ImageFile.ImageFile:
-    """Open with a plug-in itself: `Image.open` would try others and warn about large images."""
+def _open(plugin: Callable[[io.BytesIO], ImageFile.ImageFile], data: bytes, density: float) -> ImageFile.ImageFile:
+    """Open with a plug-in itself: `Image.open` would try others and warn about large images.
+
+    `density` is the most pixels that a byte can stand for. Plug-ins allocate pixels only when they are loaded.
+    """
     image = plugin(io.BytesIO(data))
-    _check_size(*image.size)
+    check_pixels(*image.size, density * len(data))
     return image
 
 
-def _pillow(plugin: Callable[[io.BytesIO], ImageFile.ImageFile], data: bytes) -> np.ndarray:
-    with _open(plugin, data) as image:
+def _pillow(plugin: Callable[[io.BytesIO], ImageFile.ImageFile], data: bytes, density: float) -> np.ndarray:
+    with _open(plugin, data, density) as image:
         return _to_rgba(image)
 
 
@@ -126,15 +153,7 @@ def _to_rgba(image: Image.Image) -> np.ndarray:
     mode = image.mode
     key = image.info.get("transparency")
     if mode in ("I", "F") or mode.startswith("I;"):
-        values = np.asarray(image)
-        if mode == "F":
-            values = np.nan_to_num(values) * 255.0
-        elif mode != "I" or (values.size and values.max() > 255):
-            values = np.clip(values, 0, 65535) / 257.0
-        rgba = pixels.grey_to_rgba(np.rint(np.clip(values, 0, 255)).astype(np.uint8))
-        if isinstance(key, int):
-            rgba[..., 3] = np.where(np.asarray(image) == key, 0, 255)
-        return rgba
+        return _deep_grey(np.asarray(image), key if isinstance(key, int) else None)
     if mode == "L" and key is None:
         return pixels.grey_to_rgba(np.asarray(image))
     if mode in ("CMYK", "YCbCr", "LAB", "HSV"):
@@ -164,62 +183,78 @@ def _four_bytes(image: Image.Image, layout: str) -> np.ndarray:
     return rgba
 
 
+def _deep_grey(values: np.ndarray, key: int | None) -> np.ndarray:
+    """Grey of 16 bits (or floats in [0, 1]) -> u8 [H, W, 4], where `key` is transparent. In bands, to stay small."""
+    rgba = np.empty((*values.shape, 4), np.uint8)
+    # Pillow gives 8-bit grey as 32 bits in a few cases.
+    scale = 255.0 if values.dtype.kind == "f" else 1.0 if values.dtype.itemsize > 2 and values.max() <= 255 else 1 / 257
+    rows = max(1, _BAND // (8 * values.shape[1]))
+    for top in range(0, len(values), rows):
+        band = values[top : top + rows]
+        level = np.rint(np.clip(np.nan_to_num(band.astype(np.float64)) * scale, 0, 255)).astype(np.uint8)
+        rgba[top : top + rows] = pixels.grey_to_rgba(level)
+        if key is not None:
+            rgba[top : top + rows, :, 3] = np.where(band == key, 0, 255)
+    return rgba
+
+
 def _png(data: bytes) -> np.ndarray:
-    # Animation chunks make Pillow warn where they are damaged; the picture itself does not need them.
-    if b"acTL" in data[:4096]:
-        data = _plain_png(data)
-    try:
-        return _pillow(PngImagePlugin.PngImageFile, data)
-    except (ValueError, SyntaxError):
-        # Oversized or damaged texts and colour profiles, which have nothing to do with the pixels.
-        plain = _plain_png(data)
-        if plain == data:
-            raise
-        return _pillow(PngImagePlugin.PngImageFile, plain)
+    # Only what the pixels depend on: texts, colour profiles and animations may be damaged, or bombs of their own.
+    plain, header, key = png_chunks.plain(data)
+    if key is not None and header.color == 2 and header.depth == 16:
+        return _keyed_48_bits(plain, key)
+    with _open(PngImagePlugin.PngImageFile, plain, MAX_PIXELS) as image:
+        if key is not None and header.color == 0 and header.depth in (2, 4):
+            # Pillow compares the key, a number of 2 or 4 bits, with what it has scaled to 8.
+            image.info["transparency"] = (key[0] & ((1 << header.depth) - 1)) * (255 // ((1 << header.depth) - 1))
+        return _to_rgba(image)
 
 
-def _plain_png(data: bytes) -> bytes:
-    """`data` with only those chunks that pixels depend on."""
-    parts = [data[:8]]
-    position = 8
-    while position + 8 <= len(data):
-        length, kind = struct.unpack_from(">I4s", data, position)
-        end = position + 12 + length
-        if kind in _PNG_NEEDED:
-            parts.append(data[position:end])
-        position = end
-    return b"".join(parts)
+def _keyed_48_bits(plain: bytes, key: tuple[int, ...]) -> np.ndarray:
+    """Colours of 16 bits with one that is transparent. Pillow reads the high bytes or the low ones: both are needed."""
+    halves = []
+    for mode in ("RGB;16B", "RGB;16L"):
+        with _open(PngImagePlugin.PngImageFile, plain, MAX_PIXELS) as image:
+            image.tile = [tile._replace(args=mode) for tile in image.tile]
+            image.info.pop("transparency", None)
+            halves.append(_to_rgba(image))
+    high, low = halves
+    match = np.ones(high.shape[:2], bool)
+    for channel, value in enumerate(key):
+        match &= (high[..., channel] == value >> 8) & (low[..., channel] == value & 255)
+    high[..., 3] = np.where(match, 0, 255)
+    return high
 
 
-def _bmp(data: bytes) -> np.ndarray:
-    if len(data) >= 30 and struct.unpack_from("<I", data, 14)[0] >= 40:
-        width, height = struct.unpack_from("<ii", data, 18)
-        _check_size(width, abs(height))
-        image = pixels.decode_bmp(data)
-        if image is not None:
-            return image
-    return _pillow(BmpImagePlugin.BmpImageFile, data)
+def _jpeg(data: bytes) -> np.ndarray:
+    # Orientation tags are for viewers of photographs: MMD does not turn textures, nor does Pillow unless told to.
+    with _open(JpegImagePlugin.JpegImageFile, data, _JPEG_DENSITY) as image:
+        scans = data.count(b"\xff\xda")
+        if scans * image.width * image.height > max(_JPEG_WORK, 16 * _FREE_PIXELS):
+            raise TooLargeError(f"{scans} scans of {image.width} x {image.height} pixels")
+        return _to_rgba(image)
+
+
+def _gif(data: bytes) -> np.ndarray:
+    return _pillow(GifImagePlugin.GifImageFile, data, _GIF_DENSITY)
 
 
 def _dds(data: bytes) -> np.ndarray:
-    height, width = struct.unpack_from("<2I", data, 12)
-    _check_size(width, height)
-    image = pixels.decode_dds(data)
+    image = dds.decode(data)
     if image is not None:
         return image
-    plain, premultiplied = pixels.plain_dds(data)
-    image = _pillow(DdsImagePlugin.DdsImageFile, plain)
-    return pixels.unpremultiply(image) if premultiplied else image
+    plain, premultiplied = dds.plain(data)
+    image = _pillow(DdsImagePlugin.DdsImageFile, plain, MAX_PIXELS)
+    return dds.unpremultiply(image) if premultiplied else image
 
 
 def _tga(data: bytes) -> np.ndarray:
-    _check_size(*struct.unpack_from("<2H", data, 12))
-    with _open(TgaImagePlugin.TgaImageFile, pixels.simple_tga(data)) as image:
+    with _open(TgaImagePlugin.TgaImageFile, tga.simple(data), MAX_PIXELS) as image:
         image.load()
         if image.mode == "RGB":
             return _to_rgba(image)
         raw = np.asarray(image)
-    return pixels.tga_colors(raw.reshape(*raw.shape[:2], -1), data)
+    return tga.colors(raw.reshape(*raw.shape[:2], -1), data)
 
 
 def _webp(data: bytes) -> np.ndarray:
@@ -232,8 +267,12 @@ def _webp(data: bytes) -> np.ndarray:
         width, height = (bits & 0x3FFF) + 1, (bits >> 14 & 0x3FFF) + 1
     else:
         width, height = (value & 0x3FFF for value in struct.unpack_from("<2H", data, 26))
-    _check_size(width, height)
-    return _pillow(WebPImagePlugin.WebPImageFile, data)
+    room = max(_WEBP_DENSITY * len(data), _FREE_PIXELS)
+    check_pixels(width, height, room)
+    # The frames inside may say something else than the header; the plug-in takes their word.
+    with WebPImagePlugin.WebPImageFile(io.BytesIO(data)) as image:
+        check_pixels(*image.size, room)
+        return _to_rgba(image)
 
 
 def _tiff(data: bytes) -> np.ndarray:
@@ -244,4 +283,4 @@ def _tiff(data: bytes) -> np.ndarray:
     # It warns about odd tags. Filters for warnings belong to the whole process, hence one TIFF at a time.
     with _tiff_lock, warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        return _pillow(TiffImagePlugin.TiffImageFile, data)
+        return _pillow(TiffImagePlugin.TiffImageFile, data, _TIFF_DENSITY)

@@ -1,0 +1,176 @@
+"""A head without its textures is no picture of a head: which missing ones are seen there.
+
+Models drawn without a texture are plain white. On a skirt that does no harm to a dataset of heads; on a face, eyes or
+hair it teaches that white faces exist. So what counts is whether the picture of the head shows the surface, which is
+measured as the picture will be: 256 x 256 pixels around the head, near surfaces hide far ones, through transparent
+texels one sees on. Only models with a texture missing pay for that.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from mmdgen.annotate.bones import bone_share, vertex_share
+from mmdgen.annotate.mesh import FOLLOWS, VISIBLE, face_materials
+from mmdgen.annotate.motion import displacement
+from mmdgen.annotate.records import Annotation
+from mmdgen.annotate.seen import rasterize, visible_share
+from mmdgen.errors import ModelError
+from mmdgen.model.morphs import flatten_terms
+from mmdgen.model.records import Model, MorphTerm, Texture
+from mmdgen.model.textures import check_texture, decode_texture
+
+SIZE = 256
+# Pixels of 256 x 256 in which a missing texture must be seen in the head to count. The least that people see in a head
+# (a star in an eye, an earring) covers more; seams of the collar that hang on the head bone by mistake cover less.
+SEEN_PIXELS = 6.0
+
+
+@dataclass(frozen=True, slots=True)
+class LostTexture:
+    """A texture that cannot be drawn: `index` into `Model.textures`, `code` and `why` of the error that says so.
+
+    `pixels` is the most that it covers of the head in a picture of `SIZE` x `SIZE` pixels, of the expressions looked
+    at.
+    """
+
+    index: int
+    name: str
+    code: str
+    why: str
+    pixels: float
+
+    @property
+    def counts(self) -> bool:
+        """Whether the head cannot do without it."""
+        return self.pixels >= SEEN_PIXELS
+
+
+def lost_textures(model: Model, annotation: Annotation) -> tuple[LostTexture, ...]:
+    """Return the textures of materials (not of spheres and toons) that are missing or damaged, with how much is seen.
+
+    Looked at are the head with eyes open and mouth closed, and the reverse; what turns with the head bone counts as
+    head. Materials that are transparent in an expression are not in it.
+    """
+    broken: dict[int, ModelError] = {}
+    for index in sorted({m.texture for m in model.materials if m.texture >= 0 and m.face_count}):
+        try:
+            check_texture(model.textures[index])
+        except ModelError as error:
+            broken[index] = error
+    if not broken:
+        return ()
+    pixels = _pixels(model, annotation, frozenset(broken))
+    return tuple(
+        LostTexture(index, model.textures[index].name, error.code, str(error), round(pixels[index], 2))
+        for index, error in broken.items()
+    )
+
+
+def require_head_textures(model: Model, annotation: Annotation) -> tuple[LostTexture, ...]:
+    """Return the lost textures that one can do without.
+
+    Raises `ModelError` ``head_textures_missing``, which names the files, where one is seen in the head.
+    """
+    lost = lost_textures(model, annotation)
+    needed = [item for item in lost if item.counts]
+    if needed:
+        rows = ", ".join(
+            f"{item.name} ({'not found' if item.code == 'texture_missing' else item.why}; "
+            f"seen in {item.pixels:.0f} of {SIZE} x {SIZE} pixels)"
+            for item in sorted(needed, key=lambda item: -item.pixels)
+        )
+        raise ModelError(
+            "head_textures_missing",
+            f"{model.path}: the head would be drawn white without {len(needed)} of its textures: {rows}; "
+            "put the files beside the model",
+        )
+    return lost
+
+
+def _pixels(model: Model, annotation: Annotation, broken: frozenset[int]) -> dict[int, float]:
+    """The pixels of the head that each of the `broken` textures covers, the most of both expressions."""
+    bounds = annotation.bounds
+    height = 2 * (bounds.top_y - bounds.chin_y)
+    box = (bounds.center_x - height / 2, (bounds.chin_y + bounds.top_y) / 2 + height / 2, height)
+    material_of_face = face_materials(model)
+    texture_of_material = np.array([m.texture for m in model.materials], np.int64)
+    share = vertex_share(model, bone_share(model.skeleton, annotation.head))
+    of_head = share[model.face].mean(axis=1) >= FOLLOWS
+    lost_material = np.isin(texture_of_material, sorted(broken))
+    alphas = _Alphas(model)
+    most = dict.fromkeys(broken, 0.0)
+    expression = tuple(term for part in annotation.parameter_terms().values() for term in part)
+    for terms in ((), expression):
+        alpha = _material_alpha(model, terms, bounds.center_x)
+        position = model.position
+        if terms:
+            moved = displacement(model, terms, bounds.center_x)
+            position = position.copy()
+            position[moved.index] += moved.offset
+        drawn = np.flatnonzero((material_of_face >= 0) & (alpha[material_of_face] > VISIBLE)).astype(np.int32)
+        wanted = lost_material[material_of_face[drawn]] & of_head[drawn]
+        if not wanted.any():
+            continue
+        double = np.array([m.double_sided for m in model.materials])[material_of_face[drawn]]
+        # Which pixels are of interest is cheap to know; most models miss nothing there.
+        candidates = rasterize(model, position, drawn[wanted], double[wanted], box, SIZE)
+        if len(np.unique(candidates.pixel)) < SEEN_PIXELS:
+            continue
+        fragments = rasterize(model, position, drawn, double, box, SIZE)
+        fragments = fragments.select(np.isin(fragments.pixel, candidates.pixel))
+        material = material_of_face[fragments.face]
+        seen = visible_share(fragments, material, alpha, alphas.of_material)
+        counts = lost_material[material] & of_head[fragments.face]
+        per_texture = np.bincount(
+            texture_of_material[material[counts]], weights=seen[counts], minlength=len(model.textures)
+        )
+        for index in broken:
+            most[index] = max(most[index], float(per_texture[index]))
+    return most
+
+
+def _material_alpha(model: Model, terms: tuple[MorphTerm, ...], center_x: float) -> np.ndarray:
+    """f32 [materials]: the materials' opacity with `terms` at weight 1 (multiplications first, as they are drawn)."""
+    alpha = np.array([m.diffuse[3] for m in model.materials], np.float64)
+    flat = flatten_terms(model, terms, center_x)
+    for operation in (0, 1):
+        for row, weight in zip(flat.material, flat.material_weight.tolist(), strict=True):
+            if row["operation"] != operation:
+                continue
+            where = slice(None) if row["material"] < 0 else int(row["material"])
+            value = float(row["diffuse"][3])
+            alpha[where] = (
+                alpha[where] * (1 + weight * (value - 1)) if operation == 0 else alpha[where] + weight * value
+            )
+    return np.clip(np.nan_to_num(alpha), 0, 1).astype(np.float32)
+
+
+class _Alphas:
+    """The opacity of the textures' texels, decoded when first asked for; missing textures are opaque white."""
+
+    def __init__(self, model: Model) -> None:
+        self._model = model
+        self._planes: dict[int, np.ndarray | None] = {}
+
+    def of_material(self, number: int, uv: np.ndarray) -> np.ndarray:
+        index = self._model.materials[number].texture
+        if index not in self._planes:
+            self._planes[index] = _alpha_plane(self._model.textures[index]) if index >= 0 else None
+        plane = self._planes[index]
+        if plane is None:
+            return np.ones(len(uv), np.float32)
+        height, width = plane.shape
+        column = np.clip(((uv[:, 0] % 1) * width).astype(np.int64), 0, width - 1)
+        row = np.clip(((uv[:, 1] % 1) * height).astype(np.int64), 0, height - 1)
+        return plane[row, column] / np.float32(255)
+
+
+def _alpha_plane(texture: Texture) -> np.ndarray | None:
+    try:
+        plane = decode_texture(texture)[..., 3]
+    except ModelError:
+        return None
+    return None if plane.min() == 255 else np.ascontiguousarray(plane)
