@@ -230,6 +230,22 @@ class Cursor(_Path):
         """A cp932 field of `size` bytes as `text.decode_fixed` gives it: the text and what to keep for writing it."""
         return decode_fixed(self.take(size, field))
 
+    def match(self, pattern: re.Pattern[bytes]) -> re.Match[bytes] | None:
+        """The match of `pattern` right here, of which the position moves to the end; None (and no move) without one."""
+        found = pattern.match(self._data, self._position)
+        if found is not None:
+            self._position = found.end()
+        return found
+
+    def since(self, mark: tuple[int, int]) -> bytes:
+        """The bytes from a place that `mark` gave up to here."""
+        return self._data[mark[0] : self._position]
+
+    @property
+    def line(self) -> int:
+        """The number of the current line of a text file, from 1. Counts from the start: for error messages."""
+        return self._data.count(b"\n", 0, self._position) + 1
+
     def array(self, dtype: np.dtype, count: int, field: str) -> np.ndarray:
         """The next `count` items as an array [count] of its own memory."""
         self.require(dtype.itemsize * count, field)
