@@ -13,7 +13,7 @@ import click
 from mmdgen.cli.progress import ProgressView, interruptible
 from mmdgen.cli.progress import option as progress_option
 from mmdgen.cli.render import INTERRUPTED, default_annotations
-from mmdgen.generate.catalogue import Catalogue, Rejection, UsableModel, scan
+from mmdgen.generate.catalogue import OK, REPAIRED, Catalogue, Rejection, UsableModel, scan
 from mmdgen.generate.provenance import json_line
 
 NAME_WIDTH = 24
@@ -40,6 +40,9 @@ def command(
 ) -> None:
     """Say which models of a folder can be used, and why not the others.
 
+    Every file is ok, repaired (below it stands what was found, and how often) or rejected (with the one reason). What
+    the codes mean, and what can be done, is in docs/diagnostics.md; --json has every single repair.
+
     Exits with 0 when at least one can be used, however many cannot, and with 1 when none can.
 
     \b
@@ -65,11 +68,36 @@ def command(
         sys.exit(1)
 
 
+def repair_counts(found: Catalogue) -> dict[str, dict[str, int]]:
+    """Return for each code of a repair how many usable models have it and how often it was found, most models first."""
+    counts: dict[str, dict[str, int]] = {}
+    for model in found.models:
+        for code, number in model.diagnostics.items():
+            row = counts.setdefault(code, {"models": 0, "found": 0})
+            row["models"] += 1
+            row["found"] += number
+    return dict(sorted(counts.items(), key=lambda item: (-item[1]["models"], item[0])))
+
+
 def _json(found: Catalogue) -> str:
-    rows = [{**model.to_json(), "comment": model.provenance.get("comment", "")} for model in found.models]
+    rows = [
+        {
+            **model.to_json(),
+            "comment": model.provenance.get("comment", ""),
+            "repairs": [asdict(repair) for repair in model.repairs],
+        }
+        for model in found.models
+    ]
+    statuses = {
+        "ok": sum(model.status == OK for model in found.models),
+        "repaired": sum(model.status == REPAIRED for model in found.models),
+        "rejected": len(found.rejected),
+    }
     value = {
         "usable": rows,
-        "rejected": [asdict(rejection) for rejection in found.rejected],
+        "rejected": [{"status": "rejected", **asdict(rejection)} for rejection in found.rejected],
+        "statuses": statuses,
+        "repairs": repair_counts(found),
         "reasons": found.reasons(),
     }
     return json.dumps(json.loads(json_line(value)), indent=2, ensure_ascii=True)
@@ -83,15 +111,22 @@ def _table(found: Catalogue) -> None:
         if isinstance(row, UsableModel):
             name = _fit(printable(row.name), NAME_WIDTH)
             click.echo(f"{row.status:<9}{row.confidence:>10.2f} {row.vertices:>9,}  {name}  {path}")
+            if row.diagnostics:
+                click.echo(f"{'':<30}  {_counts(row.diagnostics)}")
         else:
             click.echo(f"{'rejected':<9}{'':>10} {'':>9}  {_fit(row.code, NAME_WIDTH)}  {path}")
             click.echo(f"{'':<30}  {printable(row.message)}")
-    repaired = sum(model.status == "repaired" for model in found.models)
-    reasons = ", ".join(f"{code} {count}" for code, count in found.reasons().items())
-    click.echo(
-        f"{len(found.models)} usable ({repaired} of them repaired), {len(found.rejected)} rejected"
-        + (f": {reasons}" if reasons else "")
-    )
+    repaired = sum(model.status == REPAIRED for model in found.models)
+    click.echo(f"{len(found.models)} usable ({repaired} of them repaired), {len(found.rejected)} rejected")
+    repairs = {code: row["models"] for code, row in repair_counts(found).items()}
+    for title, counts in (("repaired", repairs), ("rejected", found.reasons())):
+        if counts:
+            click.echo(f"{title}, models by code: {_counts(counts)}")
+
+
+def _counts(counts: dict[str, int]) -> str:
+    """Return such as ``bone_cycle 1, weight_zero 3``."""
+    return ", ".join(f"{code} {count}" for code, count in counts.items())
 
 
 def printable(text: str) -> str:

@@ -20,11 +20,12 @@ from mmdgen.fsio import TEMPORARY_MARK
 from mmdgen.generate.pool import Death, Pool
 from mmdgen.generate.provenance import provenance_row, terms_beside
 from mmdgen.generate.splits import source_folder
-from mmdgen.model.records import MorphTerm
+from mmdgen.model.records import Diagnostic, MorphTerm
 
 OK, REPAIRED = "ok", "repaired"
 MODEL_SUFFIXES = (".pmx", ".pmd")
 SKIPPED_FOLDERS = ("__MACOSX",)  # holds AppleDouble files with the models' names; hidden folders are skipped too
+_NOT_PLANNED = ("provenance", "repairs")
 DEFAULT_EXAMINER = "mmdgen.generate.catalogue:examine"
 
 
@@ -35,7 +36,8 @@ class UsableModel:
     `path` is relative to the models' folder, with /; `source` its source folder. `neck` and `head` are bone indices,
     `chin_y`, `top_y`, `center_x` the head bounds in MMD units, `terms` per morph parameter the (morph, weight, side)
     triples. `textures` is a hash of the textures' names and sizes: with `id`, what tells that the model has changed.
-    `hints` are what words in its author's texts hint at; `provenance` is its row of provenance.jsonl.
+    `hints` are what words in its author's texts hint at; `provenance` is its row of provenance.jsonl. `diagnostics`
+    counts what was repaired by code, `repairs` lists it.
     """
 
     id: str
@@ -56,11 +58,12 @@ class UsableModel:
     notes: tuple[str, ...] = ()
     hints: tuple[str, ...] = ()
     provenance: dict[str, Any] = field(default_factory=dict)
+    repairs: tuple[Diagnostic, ...] = ()
 
     def to_json(self) -> dict[str, Any]:
-        """Return the plan's row: everything but the provenance, which has a file of its own."""
+        """Return the plan's row: all but the provenance, which has a file of its own, and the list of repairs."""
         # not asdict: its deep copies take seconds for thousands of models
-        row = {item.name: getattr(self, item.name) for item in fields(self) if item.name != "provenance"}
+        row = {item.name: getattr(self, item.name) for item in fields(self) if item.name not in _NOT_PLANNED}
         row["terms"] = {name: [[t.morph, t.weight, t.side] for t in terms] for name, terms in self.terms.items()}
         return row
 
@@ -178,6 +181,7 @@ def examine(path: Path, relative: str, root: Path, annotations: Path | None) -> 
         notes=tuple(annotation.notes),
         hints=tuple(provenance["hints"]),
         provenance=provenance,
+        repairs=model.diagnostics,
     )
 
 
