@@ -15,7 +15,8 @@ import numpy as np
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from pmx_build import Builder, build_pmx, cut_sections, headers, pmx_files, same
+from pmx_build import Builder, build_pmx, cut_sections, same
+from pmx_strategies import headers, pmx_files
 
 from mmdgen.errors import FormatError
 from mmdgen.formats.cursor import Cursor
