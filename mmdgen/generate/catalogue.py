@@ -26,6 +26,7 @@ OK, REPAIRED = "ok", "repaired"
 MODEL_SUFFIXES = (".pmx", ".pmd")
 SKIPPED_FOLDERS = ("__MACOSX",)  # holds AppleDouble files with the models' names; hidden folders are skipped too
 _NOT_PLANNED = ("provenance", "repairs")
+MISSING = "texture_missing"
 DEFAULT_EXAMINER = "mmdgen.generate.catalogue:examine"
 
 
@@ -149,8 +150,12 @@ def texture_fingerprint(textures: Sequence[Any]) -> str:
 
 
 def examine(path: Path, relative: str, root: Path, annotations: Path | None) -> UsableModel:
-    """Load one model and resolve its annotation. Raises `MmdgenError` when it cannot be used."""
+    """Load one model and resolve its annotation. Raises `MmdgenError` when it cannot be used.
+
+    Textures that are damaged count as missing: in the head they reject the model, elsewhere they are diagnosed.
+    """
     # here, so that only the processes that scan load these packages
+    from mmdgen.annotate.headtextures import require_head_textures
     from mmdgen.annotate.store import resolve
     from mmdgen.model.load import load_model
 
@@ -159,6 +164,9 @@ def examine(path: Path, relative: str, root: Path, annotations: Path | None) -> 
     codes: dict[str, int] = {}
     for diagnostic in model.diagnostics:
         codes[diagnostic.code] = codes.get(diagnostic.code, 0) + 1
+    for lost in require_head_textures(model, annotation):
+        if lost.code != MISSING:  # which loading, too, has found
+            codes[MISSING] = codes.get(MISSING, 0) + 1
     name = model.name or model.name_en or path.stem
     bounds = annotation.bounds
     provenance = provenance_row(model.id, relative, name, model.comment, terms_beside(path, root))
