@@ -311,8 +311,8 @@ FACES = [
 def test_eyes_and_mouth_moved_by_bones_look_as_if_moved_by_vertices(renderer, through):
     model = bone_morph_toy(nested=True).model()
     assert model.diagnostics == ()
-    bones = bind(**(terms_of(3, 4, 5) if through == "bone morphs" else terms_of(9, 10, 11, weight=2.0)))
-    points = bind(**terms_of(6, 7, 8))
+    bones = bind(THA1, **(terms_of(3, 4, 5) if through == "bone morphs" else terms_of(9, 10, 11, weight=2.0)))
+    points = bind(THA1, **terms_of(6, 7, 8))
     for pose in FACES:
         np.testing.assert_allclose(skin(model, bones, pose), skin(model, points, pose), atol=1e-5)
     for ours, expected in zip(*(draw(renderer, model, each, FACES) for each in (bones, points)), strict=True):
