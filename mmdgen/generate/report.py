@@ -48,10 +48,10 @@ class Picture:
 class Look:
     """What was found out about one file beside the judgement; what could not be is empty or None.
 
-    `diagnostics` are (code, how often, the first message); `confidence` by part; `terms` the morphs of each parameter
-    in words; `missing` the textures whose file was not found; `white` those drawn white in the picture, for whatever
-    reason; `seconds` by stage; `doubts` what the pictures themselves make doubtful; `problem` why there are no pictures
-    (or fewer) although there should be.
+    `diagnostics` are (code, how often, where and what first); `confidence` by part; `terms` the morphs of each
+    parameter in words; `missing` the used textures whose file was not found; `white` those drawn white in the picture,
+    for whatever reason; `seconds` by stage; `doubts` what the pictures themselves make doubtful; `problem` why there
+    are no pictures (or fewer) although there should be.
     """
 
     sha256: str = ""
@@ -256,14 +256,14 @@ def _look_at_all(
 
 
 def _entry(number: int, path: str, judgement: _Judgement, look: Look | None, problem: str) -> Entry:
-    if look is None:
-        facts: dict[str, Any] = asdict(Look(problem=problem))
-        if isinstance(judgement, UsableModel):
-            counts = [(code, count, "") for code, count in judgement.diagnostics.items()]
-            facts |= {"name": judgement.name, "vertices": judgement.vertices, "diagnostics": counts}
-    else:
-        facts = asdict(look)
+    facts = asdict(look or Look(problem=problem))
     facts["sha256"] = judgement.id or facts["sha256"]
+    if isinstance(judgement, UsableModel):
+        if look is None:
+            facts |= {"name": judgement.name, "vertices": judgement.vertices}
+        # The scan's counts are the ones that count: it may find more than loading does.
+        messages = {code: message for code, _, message in facts["diagnostics"]}
+        facts["diagnostics"] = [(code, n, messages.get(code, "")) for code, n in judgement.diagnostics.items()]
     if isinstance(judgement, Rejection):
         code, message = judgement.code, printable(judgement.message)
         return Entry(number, printable(path), REJECTED, code, message, _printable_all(facts))

@@ -248,7 +248,9 @@ def _card(entry: dict[str, Any]) -> str:
         lines.append(f'<p class="rejected">{text(look["problem"])}</p>')
     if look["doubts"]:
         lines.append(f"<p>Doubts: {text('; '.join(look['doubts']))}.</p>")
-    details = [f"{code} x {count}, first: {first}" for code, count, first in look["diagnostics"]]
+    details = [
+        f"{code} x {count}" + (f", first: {first}" if first else "") for code, count, first in look["diagnostics"]
+    ]
     details += [
         f"{part}: {look['sources'][part]}, confidence {value:.2f}" for part, value in look["confidence"].items()
     ]
