@@ -148,7 +148,8 @@ def make_morph(
     """Return a `Morph` with only usable entries. `limit` is how many elements of its kind the model has.
 
     Entries whose index is out of range (material -1 is in range) or whose offset is no usable number are dropped with a
-    diagnostic for morph `number`; bone rotations are normalised, a zero quaternion becomes the identity.
+    diagnostic for morph `number`; bone rotations are normalised, a zero quaternion becomes the identity. A group that
+    names a morph more than once names it once, with the sum of the weights: flattened, it stays as small as the file.
     """
     index = index.astype(np.int32)
     lowest = -1 if kind is MorphKind.MATERIAL else 0
@@ -183,6 +184,11 @@ def make_morph(
             "morph_value_invalid", "morphs", number, f"{name}: {np.count_nonzero(~kept)} of {len(index)} entries"
         )
         index, offset = index[kept], offset[kept]
+    if kind is MorphKind.GROUP and len(np.unique(index)) < len(index):
+        unique, first, inverse = np.unique(index, return_index=True, return_inverse=True)
+        total = np.bincount(inverse, offset, len(unique)).clip(-POSITION_LIMIT, POSITION_LIMIT)
+        in_order = np.argsort(first)
+        index, offset = unique[in_order].astype(np.int32), total[in_order].astype(np.float32)
     if kind is MorphKind.BONE and len(index):
         offset = offset.copy()
         length = np.linalg.norm(offset[:, 3:].astype(np.float64), axis=1, keepdims=True)

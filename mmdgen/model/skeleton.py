@@ -14,6 +14,7 @@ from mmdgen.model.diagnostics import Diagnostics
 from mmdgen.model.records import Skeleton
 
 POSITION_LIMIT = 1e6  # MU; 80 km. Larger numbers are damage, and products of them overflow f32
+KNOT_LIMIT = 128  # bones that all depend on each other; finding the fewest appends to drop takes their number squared
 
 
 @dataclass(slots=True)
@@ -39,7 +40,8 @@ def build_skeleton(rows: Sequence[BoneRow], diagnostics: Diagnostics) -> Skeleto
     Parents and append sources out of range become -1. A cycle of parents is cut at its lowest index. An append whose
     source depends on the bone itself (by parents or other appends) is dropped. `order` follows (after physics, layer,
     index) as MMD does, except that a parent or source that would come later comes first: MMD would use its
-    transformation of the frame before, which a still picture does not have.
+    transformation of the frame before, which a still picture does not have. The time taken grows with the number of
+    bones, however they hang together.
     """
     count = len(rows)
     parent = _parents(rows, diagnostics)
@@ -48,6 +50,11 @@ def build_skeleton(rows: Sequence[BoneRow], diagnostics: Diagnostics) -> Skeleto
 
     source = [-1] * count
     ratio = [0.0] * count
+    wanted = [
+        row.append_source if row.append_source < count and (row.append_rotation or row.append_translation) else -1
+        for row in rows
+    ]
+    knot, knot_size = _knots(parent, wanted)
     for i in rank:
         row = rows[i]
         if row.append_source < 0 or not (row.append_rotation or row.append_translation):
@@ -60,7 +67,10 @@ def build_skeleton(rows: Sequence[BoneRow], diagnostics: Diagnostics) -> Skeleto
         if not np.isfinite(row.append_ratio) or abs(row.append_ratio) > POSITION_LIMIT:
             diagnostics.add("bone_value_invalid", "bones", i, f"{row.name}: append ratio {row.append_ratio}")
             continue
-        if _depends(row.append_source, i, parent, source):
+        # Only bones that depend on each other when every append is there can do so when some are.
+        if knot[i] == knot[row.append_source] and (
+            knot_size[knot[i]] > KNOT_LIMIT or _depends(row.append_source, i, parent, source, knot)
+        ):
             taken = rows[row.append_source].name
             diagnostics.add("append_cycle", "bones", i, f"{row.name} takes from {taken}, which depends on it")
             continue
@@ -113,24 +123,72 @@ def _rest(rows: Sequence[BoneRow], parent: list[int], diagnostics: Diagnostics) 
     rest = np.array([row.position for row in rows], np.float64).reshape(len(rows), 3)
     with np.errstate(invalid="ignore"):
         good = np.all(np.abs(rest) <= POSITION_LIMIT, axis=1)
-    for i in np.flatnonzero(~good).tolist():
+    bad = np.flatnonzero(~good).tolist()
+    nearest = {i: -2 for i in bad}  # the nearest ancestor with a usable position; -2 is not looked for yet
+    for i in bad:
         diagnostics.add("bone_value_invalid", "bones", i, f"{rows[i].name}: position {rows[i].position}")
-        ancestor = parent[i]
-        while ancestor >= 0 and not good[ancestor]:
-            ancestor = parent[ancestor]
-        rest[i] = rest[ancestor] if ancestor >= 0 else 0.0
+        way = [i]
+        while nearest.get(parent[way[-1]]) == -2:
+            way.append(parent[way[-1]])
+        ancestor = nearest.get(parent[way[-1]], parent[way[-1]])
+        nearest.update(dict.fromkeys(way, ancestor))
+    for i in bad:
+        rest[i] = rest[nearest[i]] if nearest[i] >= 0 else 0.0
     return rest.astype(np.float32)
 
 
-def _depends(bone: int, on: int, parent: list[int], source: list[int]) -> bool:
-    """Whether evaluating `bone` needs `on` (which includes bone == on)."""
+def _knots(parent: list[int], source: list[int]) -> tuple[list[int], list[int]]:
+    """The groups of bones that depend on each other: each bone's group, and each group's size.
+
+    Strongly connected components of "is evaluated after", by the algorithm of Tarjan (1972) without recursion.
+    """
+    count = len(parent)
+    knot, sizes = [-1] * count, []
+    number, low = [-1] * count, [0] * count
+    reached = 0
+    waiting: list[int] = []  # bones reached whose group is not complete
+    for start in range(count):
+        if number[start] >= 0:
+            continue
+        path = [(start, iter((parent[start], source[start])))]
+        number[start] = low[start] = reached
+        reached += 1
+        waiting.append(start)
+        while path:
+            bone, needed = path[-1]
+            for other in needed:
+                if other < 0:
+                    continue
+                if number[other] < 0:
+                    number[other] = low[other] = reached
+                    reached += 1
+                    waiting.append(other)
+                    path.append((other, iter((parent[other], source[other]))))
+                    break
+                if knot[other] < 0:
+                    low[bone] = min(low[bone], number[other])
+            else:
+                path.pop()
+                if path:
+                    low[path[-1][0]] = min(low[path[-1][0]], low[bone])
+                if low[bone] == number[bone]:
+                    size = 0
+                    while knot[bone] < 0:
+                        knot[waiting.pop()] = len(sizes)
+                        size += 1
+                    sizes.append(size)
+    return knot, sizes
+
+
+def _depends(bone: int, on: int, parent: list[int], source: list[int], knot: list[int]) -> bool:
+    """Whether evaluating `bone` needs `on` of the same knot (which includes bone == on)."""
     seen: set[int] = set()
     todo = [bone]
     while todo:
         i = todo.pop()
         if i == on:
             return True
-        if i < 0 or i in seen:
+        if i < 0 or i in seen or knot[i] != knot[on]:
             continue
         seen.add(i)
         todo += (parent[i], source[i])
