@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import os
+import struct
 from pathlib import Path
 
 import numpy as np
@@ -13,9 +14,10 @@ from hypothesis import strategies as st
 from pmd_build import fixed, small_pmd
 
 from mmdgen.errors import FormatError
+from mmdgen.formats.cursor import layout
 from mmdgen.formats.pmd import read_pmd, write_pmd
 from mmdgen.formats.pmd import records as pmd
-from mmdgen.formats.pmd.records import PmdFile, PmdMorph, field_text
+from mmdgen.formats.pmd.records import PmdEnglish, PmdFile, PmdIk, PmdMorph, field_text
 from mmdgen.formats.sniff import sniff
 from mmdgen.model.from_pmd import split_texture
 from mmdgen.model.load import model_from_bytes
@@ -66,6 +68,101 @@ def test_any_bytes_in_fields_survive(name, comment, tail, number):
     again = read_pmd(data)
     assert (again.name, again.comment, again.tail) == (name, comment, tail)
     assert write_pmd(again) == data
+
+
+def arrays(dtype: np.dtype, most: int = 3) -> st.SearchStrategy[np.ndarray]:
+    """Arrays of any bytes: names without NUL, NaN payloads, wild indices."""
+    return st.integers(0, most).flatmap(lambda count: exactly(dtype, count))
+
+
+def exactly(dtype: np.dtype, count: int) -> st.SearchStrategy[np.ndarray]:
+    size = dtype.itemsize * count
+    return st.binary(min_size=size, max_size=size).map(lambda raw: np.frombuffer(raw, dtype))
+
+
+def raw(size: int) -> st.SearchStrategy[bytes]:
+    return st.binary(min_size=size, max_size=size)
+
+
+# Any float32, signalling NaN with its payload too.
+FLOAT = st.integers(0, 2**32 - 1).map(lambda bits: layout("f").unpack_from(struct.pack("<I", bits), 0)[0])
+
+
+@st.composite
+def files(draw) -> PmdFile:
+    """Any file: any bytes in every field, ending before any optional section."""
+    u8, u16 = st.integers(0, 255), st.integers(0, 65535)
+    names = np.dtype("S20")
+    ik = st.builds(PmdIk, u16, u16, u16, FLOAT, arrays(np.dtype("<u2")))
+    morph = st.builds(PmdMorph, raw(20), u8, arrays(pmd.OFFSET))
+    values = {
+        "version": draw(FLOAT),
+        "name": draw(raw(20)),
+        "comment": draw(raw(256)),
+        "vertices": draw(arrays(pmd.VERTEX)),
+        "indices": draw(arrays(np.dtype("<u2"), 7)),
+        "materials": draw(arrays(pmd.MATERIAL)),
+        "bones": draw(arrays(pmd.BONE)),
+        "iks": tuple(draw(st.lists(ik, max_size=2))),
+        "morphs": tuple(draw(st.lists(morph, max_size=3))),
+        "shown_morphs": draw(arrays(np.dtype("<u2"))),
+        "frame_names": draw(arrays(np.dtype("S50"))),
+        "frame_entries": draw(arrays(pmd.FRAME_ENTRY)),
+    }
+    sections = draw(st.integers(0, 4))
+    if sections > 0:
+        values["english_flag"] = draw(st.sampled_from([0, 1, 255]))
+    if values.get("english_flag"):
+        values["english"] = PmdEnglish(
+            draw(raw(20)),
+            draw(raw(256)),
+            draw(exactly(names, len(values["bones"]))),
+            draw(exactly(names, max(len(values["morphs"]) - 1, 0))),
+            draw(exactly(np.dtype("S50"), len(values["frame_names"]))),
+        )
+    if sections > 1:
+        values["toons"] = draw(exactly(np.dtype("S100"), 10))
+    if sections > 2:
+        values["bodies"] = draw(arrays(pmd.BODY))
+    if sections > 3:
+        values["joints"] = draw(arrays(pmd.JOINT))
+        values["tail"] = draw(st.binary(max_size=9))
+    return PmdFile(**values)
+
+
+def contents(record: object) -> object:
+    """What a record holds, as bytes and numbers that compare bit by bit."""
+    if isinstance(record, np.ndarray):
+        return record.dtype, record.tobytes()
+    if isinstance(record, tuple):
+        return tuple(contents(item) for item in record)
+    if isinstance(record, float):
+        return layout("f").pack([record])
+    if dataclasses.is_dataclass(record):
+        return tuple(contents(getattr(record, field.name)) for field in dataclasses.fields(record))
+    return record
+
+
+@given(files())
+@settings(max_examples=60, deadline=None)
+def test_generated_files_keep_every_bit(file):
+    data = write_pmd(file)
+    again = read_pmd(data)
+    assert contents(again) == contents(file)
+    assert write_pmd(again) == data
+    assert not again.truncated
+
+
+@given(st.integers(0, 3000), st.binary(min_size=1, max_size=4))
+@settings(max_examples=200, deadline=None)
+def test_damage_is_an_error_or_kept(position, patch):
+    data = bytearray(write_pmd(small_pmd()))
+    data[position : position + len(patch)] = patch
+    try:
+        file = read_pmd(bytes(data))
+    except FormatError:
+        return
+    assert write_pmd(file) == bytes(data)
 
 
 def test_a_file_may_end_in_the_optional_sections_and_nowhere_before():
