@@ -42,6 +42,12 @@ def _morphs(count: int, make: Callable[[int], pmx.PmxMorph]) -> bytes:
     return _head(morphs=(*own, *(make(i) for i in range(len(own), len(own) + count))))
 
 
+def _again(number: int, times: int) -> bytes:
+    """The head with one of its own morphs many times, each under a name of its own."""
+    own = head_builder().file().morphs[number]
+    return _morphs(times, lambda i: dataclasses.replace(own, name=own.name + "abcdefgh"[i % 8]))
+
+
 def _table(kind: int, **values) -> np.ndarray:
     table = np.zeros(len(next(iter(values.values()))), pmx.OFFSET_DTYPES[kind])
     for name, value in values.items():
@@ -209,6 +215,15 @@ BOMBS: dict[str, tuple[str, Callable[[], bytes]]] = {
     "morphs of damaged values": (
         "pmx",
         lambda: _morphs(10_000, lambda i: pmx.PmxMorph("\ud800", "", 9, 1, _table(1, vertex=[9**6], offset=np.nan))),
+    ),
+    "lids again and again": ("pmx", lambda: _again(1, 2_000)),
+    "lids of both eyes": ("pmx", lambda: _again(0, 2_000)),
+    "mouths again and again": ("pmx", lambda: _again(3, 3_000)),
+    "mouths of bones": (
+        "pmx",
+        lambda: _morphs(
+            3_000, lambda i: pmx.PmxMorph("あ", "", 3, 2, _table(2, bone=[4, 5], translation=(0, -1, 0), rotation=0.5))
+        ),
     ),
     "many textures": ("pmx", lambda: _head(textures=tuple(f"テクスチャ\\顔{i}.png" for i in range(20_000)))),
     "a long texture name": ("pmx", lambda: _head(textures=("../" * 200_000 + "é" * 100_000,))),

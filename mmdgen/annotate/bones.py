@@ -11,9 +11,12 @@ from mmdgen.errors import AnnotationError
 from mmdgen.geometry import quaternion_about_axis
 from mmdgen.model.records import Model, MorphKind, Skeleton
 from mmdgen.pose.bones import BoneMotion, evaluate_groups, rigid_groups
+from mmdgen.pose.rig import MAX_GROUPS
 
 # A character's head carries at least this many vertices; a prop with a bone called "head" does not.
 FEWEST_HEAD_VERTICES = 40
+# Finding what a bone carries takes a walk over all bones: of more bones called heads, those that hold most vertices.
+MOST_HEADS = 16
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -60,10 +63,18 @@ def vertex_share(model: Model, share: np.ndarray) -> np.ndarray:
 def bone_share(skeleton: Skeleton, head: int) -> np.ndarray:
     """Return f32 [B] in [0, 1]: the part of the rotation of bone `head` that each bone takes over.
 
-    Followers by append (頭D and what hangs on it) count as what they follow, by their ratio.
+    Followers by append (頭D and what hangs on it) count as what they follow, by their ratio. Where more follow than can
+    be drawn, none is looked at: all that hangs on the head turns with it.
     """
     angle = 0.2
     groups = rigid_groups(skeleton, frozenset((head,)))
+    if groups.count > MAX_GROUPS:
+        share = np.zeros(len(skeleton.parent), np.float32)
+        share[head] = 1.0
+        for bone in skeleton.order.tolist():
+            if bone != head and skeleton.parent[bone] >= 0:
+                share[bone] = share[skeleton.parent[bone]]
+        return share
     motion = BoneMotion(1, {head: quaternion_about_axis(1, np.array([angle]))}, {})
     rotation, _ = evaluate_groups(skeleton, groups, motion)
     turned = 2 * np.arctan2(rotation[0, :, 1], rotation[0, :, 3]) / angle
@@ -82,6 +93,9 @@ def _head(model: Model, keys: list[str], keys_en: list[str]) -> tuple[int, np.nd
         candidates = [i for i, name in enumerate(model.skeleton.name) if names.like_head(name)] or _under_lids(model)
     if not candidates:
         raise AnnotationError("no_head_bone", f"{model.path}: none of its {len(keys)} bones is called 頭 or head")
+    if len(candidates) > MOST_HEADS:
+        held = np.bincount(model.bone_index.ravel(), model.bone_weight.ravel(), len(keys))
+        candidates = sorted(sorted(candidates, key=lambda i: (-held[i], i))[:MOST_HEADS])
     shares = {i: bone_share(model.skeleton, i) for i in candidates}
     moved = {i: int(np.count_nonzero(vertex_share(model, shares[i]) > 0.5)) for i in candidates}
     best = max(candidates, key=lambda i: (moved[i], -i))

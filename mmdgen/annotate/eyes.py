@@ -13,18 +13,17 @@ import numpy as np
 from mmdgen.annotate import names
 from mmdgen.annotate.bones import HeadBones
 from mmdgen.annotate.lids import LEFT, RIGHT, SIDES, EyeBox, lid_motion, similarity
-from mmdgen.annotate.motion import Displacement, displacement
+from mmdgen.annotate.motion import Displacement, displacement, moving_morphs
 from mmdgen.annotate.records import EYE_SLOTS
 from mmdgen.annotate.shapes import Candidate, decide_shapes, preferred
 from mmdgen.errors import AnnotationError
-from mmdgen.model.records import Model, MorphKind, MorphTerm
+from mmdgen.model.records import Model, MorphTerm
 
 EYE_PANEL = 2
 CLOSED = 0.62  # of the opening: what closes less is half-lidded or does not close
 OPEN = 0.35  # of the opening: an eye that moves less stays open
 LEAST_OPENING = 0.06  # of the distance between the eyes: a morph that moves lids less closes no eye
 PURE = 0.75  # of the motion lies near the eye
-MOVING = (MorphKind.VERTEX, MorphKind.GROUP, MorphKind.BONE)
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,9 +104,7 @@ def _first_center(model: Model, bones: HeadBones) -> float:
 def _candidates(model: Model, share: np.ndarray, center: float, *, named: bool) -> list[Candidate]:
     """The morphs that move the head and are called an eye-closing one, or (not `named`) whatever may be one."""
     found = []
-    for number, morph in enumerate(model.morphs):
-        if morph.kind not in MOVING or len(morph.index) == 0:
-            continue
+    for number, morph in moving_morphs(model):
         parsed = names.parse(morph.name)
         kind = names.eye_class(parsed)
         if kind is None and morph.name_en:

@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
 from mmdgen.model.morphs import flatten_terms
-from mmdgen.model.records import Model, MorphTerm
+from mmdgen.model.records import Model, Morph, MorphKind, MorphTerm
 from mmdgen.pose.bones import BoneMotion, evaluate_groups, rigid_groups
+from mmdgen.pose.rig import MAX_GROUPS
 
 # Offsets below this are what exporters leave of zero (MU; a head is about 2.5).
 STILL = 1e-4
+# What a morph of bones moves takes a walk over all bones. No character has as many of both as this product allows.
+_WALKS = 1_000_000
+_MOVING = (MorphKind.VERTEX, MorphKind.GROUP, MorphKind.BONE)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -27,10 +31,24 @@ class Displacement:
         return len(self.index) == 0
 
 
+def moving_morphs(model: Model) -> Iterator[tuple[int, Morph]]:
+    """Yield (number, morph) of those that can move vertices; of those by bones only so many as do not take seconds."""
+    left = _WALKS // (len(model.skeleton.name) + 1000)
+    for number, morph in enumerate(model.morphs):
+        if morph.kind not in _MOVING or len(morph.index) == 0:
+            continue
+        if morph.kind is not MorphKind.VERTEX:
+            left -= 1
+            if left < 0:
+                continue
+        yield number, morph
+
+
 def displacement(model: Model, terms: Sequence[MorphTerm], center_x: float) -> Displacement:
     """Return what `terms` do to the rest position at weight 1: vertex offsets, then linear blend skinning.
 
-    UV and material changes move nothing. Raises `ModelError` for terms that do not fit the model.
+    UV and material changes move nothing. Nothing moves either where more bones do than can be drawn (`MAX_GROUPS`).
+    Raises `ModelError` for terms that do not fit the model.
     """
     flat = flatten_terms(model, terms, center_x)
     index, offset = flat.vertex_index, flat.vertex_offset
@@ -61,6 +79,8 @@ def _scaled(quaternion: np.ndarray, weight: float) -> np.ndarray:
 
 def _with_bones(model: Model, index: np.ndarray, offset: np.ndarray, motion: BoneMotion):
     groups = rigid_groups(model.skeleton, motion.bones)
+    if groups.count > MAX_GROUPS:
+        return np.zeros(0, np.int32), np.zeros((0, 3), np.float32)
     quaternions, translations = evaluate_groups(model.skeleton, groups, motion)
     group = groups.group_of_bone[model.bone_index]
     carried = np.flatnonzero(((group > 0) & (model.bone_weight > 0)).any(axis=1))

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from mmdgen.annotate import names
-from mmdgen.annotate.eyes import MOVING, EyeFinding
-from mmdgen.annotate.motion import Displacement, displacement
+from mmdgen.annotate.eyes import EyeFinding
+from mmdgen.annotate.motion import Displacement, displacement, moving_morphs
 from mmdgen.errors import AnnotationError
 from mmdgen.model.records import Model, MorphTerm
 
@@ -72,9 +72,7 @@ def find_mouth(model: Model, eyes: EyeFinding, share: np.ndarray) -> MouthFindin
 def _openings(model: Model, eyes: EyeFinding, share: np.ndarray, named: bool) -> list[_Opening]:
     """What the morphs called an open mouth do, or (not `named`) the other ones of the mouth panel."""
     found = []
-    for number, morph in enumerate(model.morphs):
-        if morph.kind not in MOVING or len(morph.index) == 0:
-            continue
+    for number, morph in moving_morphs(model):
         parsed = names.parse(morph.name)
         rank = names.mouth_rank(parsed)
         if rank is None and morph.name_en:

@@ -124,7 +124,7 @@ def _rest(rows: Sequence[BoneRow], parent: list[int], diagnostics: Diagnostics) 
     with np.errstate(invalid="ignore"):
         good = np.all(np.abs(rest) <= POSITION_LIMIT, axis=1)
     bad = np.flatnonzero(~good).tolist()
-    nearest = {i: -2 for i in bad}  # the nearest ancestor with a usable position; -2 is not looked for yet
+    nearest = dict.fromkeys(bad, -2)  # the nearest ancestor with a usable position; -2 is not looked for yet
     for i in bad:
         diagnostics.add("bone_value_invalid", "bones", i, f"{rows[i].name}: position {rows[i].position}")
         way = [i]
