@@ -23,10 +23,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from mmdgen.model import records
 from mmdgen.model.morphs import flatten_terms
 from mmdgen.model.records import Material, Model, MorphKind
-from mmdgen.model.textures import decode_texture
+from mmdgen.model.textures import decode_image
 from mmdgen.pose.binding import PoseBinding
 from mmdgen.pose.skinning import skin
 from mmdgen.render.view import View
@@ -139,8 +138,8 @@ class Texture:
 
 
 @functools.lru_cache(maxsize=64)
-def _load(reference: records.Texture) -> Texture:
-    return Texture(decode_texture(reference))
+def _load(data: bytes) -> Texture:
+    return Texture(decode_image(data))
 
 
 def _stored(level: np.ndarray) -> np.ndarray:
@@ -284,7 +283,7 @@ class Rasteriser:
     def _texture(self, number: int) -> Texture | None:
         if number not in self._textures:
             reference = self._model.textures[number]
-            self._textures[number] = _load(reference) if reference.path else None
+            self._textures[number] = _load(reference.path.read_bytes()) if reference.path else None
         return self._textures[number]
 
     def _outline(self, material: Material, shape: Posed, owner: int) -> None:
