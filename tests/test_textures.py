@@ -88,55 +88,6 @@ def test_png_true_colour_and_grey():
     check(saved(bits, "PNG"), black_white)
 
 
-def test_png_palette_with_alpha():
-    index = (np.arange(H * W).reshape(H, W) % 5).astype(np.uint8)
-    palette = _random.integers(0, 256, (5, 4), dtype=np.uint8)
-    rows = b"".join(b"\0" + row.tobytes() for row in index)
-    plte, trns = chunk(b"PLTE", palette[:, :3].tobytes()), chunk(b"tRNS", palette[:3, 3].tobytes())
-    palette[3:, 3] = 255
-    check(png(W, H, 8, 3, rows, plte + trns), palette[index])
-    palette[:, 3] = 255
-    check(png(W, H, 8, 3, rows, plte), palette[index])
-
-
-def test_png_of_16_bits_is_scaled_and_not_clipped():
-    grey = (np.arange(H * W).reshape(H, W) * 700).astype(">u2")
-    expected = np.repeat(np.rint(grey / 257.0).astype(np.uint8)[..., None], 4, axis=2)
-    expected[..., 3] = 255
-    rows = b"".join(b"\0" + row.tobytes() for row in grey)
-    check(png(W, H, 16, 0, rows), expected)
-    # A transparent colour, and 16 bits in four channels (where Pillow takes the high byte).
-    expected[1, 2, 3] = 0
-    check(png(W, H, 16, 0, rows, chunk(b"tRNS", grey[1, 2:3].tobytes())), expected)
-    wide = (RGBA.astype(np.uint16) * 257).astype(">u2")
-    check(png(W, H, 16, 6, b"".join(b"\0" + row.tobytes() for row in wide)), RGBA)
-
-
-def test_png_colour_key():
-    rows = b"".join(b"\0" + row.tobytes() for row in OPAQUE[..., :3])
-    key = OPAQUE[2, 3, :3]
-    expected = OPAQUE.copy()
-    expected[(OPAQUE[..., :3] == key).all(axis=2), 3] = 0
-    assert expected[2, 3, 3] == 0
-    check(png(W, H, 8, 2, rows, chunk(b"tRNS", key.astype(">u2").tobytes())), expected)
-
-
-def test_interlaced_png():
-    rows = b""
-    for y0, x0, dy, dx in [
-        (0, 0, 8, 8),
-        (0, 4, 8, 8),
-        (4, 0, 8, 4),
-        (0, 2, 4, 4),
-        (2, 0, 4, 2),
-        (0, 1, 2, 2),
-        (1, 0, 2, 1),
-    ]:
-        part = RGBA[y0::dy, x0::dx]
-        rows += b"".join(b"\0" + row.tobytes() for row in part if row.size)
-    check(png(W, H, 8, 6, rows, interlace=1), RGBA)
-
-
 def test_png_with_extras_that_upset_pillow():
     rows = b"".join(b"\0" + row.tobytes() for row in RGBA)
     huge_profile = chunk(b"iCCP", b"x\0\0" + zlib.compress(bytes(3 << 20)))
@@ -191,13 +142,6 @@ def test_bmp_with_masks():
     expected[..., [0, 2]] = np.rint(five[..., [0, 2]] * 255 / 31)
     expected[..., 1] = np.rint((OPAQUE[..., 1] >> 2).astype(np.uint16) * 255 / 63)
     check(bmp(body.tobytes(), 16, 3, (0xF800, 0x7E0, 0x1F)), expected, 1)
-
-
-def test_bmp_with_palette_goes_through_pillow():
-    image = Image.fromarray(OPAQUE[..., :3]).quantize(16)
-    stream = io.BytesIO()
-    image.save(stream, "BMP")
-    check(stream.getvalue(), np.asarray(image.convert("RGBA")))
 
 
 # -- TGA ---------------------------------------------------------------------------------------------------------------
