@@ -338,26 +338,6 @@ def test_dds_with_interpolated_alpha(four_cc, dxgi, premultiplied):
     assert np.abs(got[solid].astype(int) - expected[solid]).max() <= 4
 
 
-def test_uncompressed_dds():
-    rgba = RGBA[:4, :8]
-    opaque = OPAQUE[:4, :8]
-    body = np.ascontiguousarray(rgba[..., [2, 1, 0, 3]]).tobytes()
-    check(dds(body, bits=32, masks=(0xFF0000, 0xFF00, 0xFF, 0xFF000000)), rgba)
-    check(dds(body, bits=32, masks=(0xFF0000, 0xFF00, 0xFF, 0)), opaque)
-    check(dds(body, b"DX10", dxgi=87), rgba)
-    check(dds(body, b"DX10", dxgi=88), opaque)
-    check(dds(np.ascontiguousarray(rgba).tobytes(), b"DX10", dxgi=28), rgba)
-    check(dds(np.ascontiguousarray(rgba[..., 2::-1]).tobytes(), bits=24, masks=(0xFF0000, 0xFF00, 0xFF, 0)), opaque)
-    four = rgba >> 4
-    words = (
-        four[..., 3].astype("<u2") << 12
-        | four[..., 0].astype("<u2") << 8
-        | four[..., 1].astype("<u2") << 4
-        | four[..., 2]
-    )
-    check(dds(words.tobytes(), bits=16, masks=(0xF00, 0xF0, 0xF, 0xF000)), four * 17)
-
-
 # -- other formats -----------------------------------------------------------------------------------------------------
 
 
