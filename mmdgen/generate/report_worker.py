@@ -170,7 +170,10 @@ class ReportWorker:
             prepared = prepare_model(model, PoseBinding(THA1, neck, head, _NOTHING, view.center_x), view)
             look.white = sorted({*look.white, *prepared.missing})
             with self.renderer.scene(prepared) as scene:
-                self.keep(look, number, slug, caption, scene.rest())
+                image = scene.rest()
+            if not image[..., 3].any():
+                look.doubts.append(f"{caption}: nothing is seen from the front")
+            self.keep(look, number, slug, caption, image)
 
     def keep(self, look: Look, number: int, slug: str, caption: str, image: np.ndarray, ruled: bool = False) -> None:
         """Write a picture with its transparency: the page puts the ground under it."""
