@@ -1,11 +1,13 @@
 """Batch quaternions (xyzw), rigid transforms and projections. Column vectors, radians, MMD's left-handed frame.
 
-pyrr serves for the projection only: nothing in it works on batches, and its matrix rotations turn the opposite way to
+pyrr serves for projections only: nothing in it works on batches, and its matrix rotations turn the opposite way to
 its quaternions. The quaternion algebra is the usual one (Shoemake 1985, "Animating rotation with quaternion curves");
 it holds in left-handed frames too, where a positive angle turns clockwise seen against the axis.
 """
 
 from __future__ import annotations
+
+from collections.abc import Sequence
 
 import numpy as np
 import pyrr
@@ -79,3 +81,29 @@ def orthographic(left: float, right: float, bottom: float, top: float, near: flo
     return np.asarray(
         pyrr.matrix44.create_orthogonal_projection(left, right, bottom, top, -near, -far), np.float64
     ).T.astype(np.float32)
+
+
+def perspective(fov_deg: float, near: float, far: float) -> np.ndarray:
+    """Return the f32 [4, 4] matrix of a square perspective picture, looking along +z: near goes to -1, far to +1.
+
+    `fov_deg` is the vertical angle in degrees. pyrr looks along -z, hence the negated column.
+    """
+    lens = np.asarray(pyrr.matrix44.create_perspective_projection(fov_deg, 1.0, near, far), np.float64).T
+    lens[:, 2] *= -1
+    return lens.astype(np.float32)
+
+
+def look_at(position: Sequence[float], target: Sequence[float]) -> np.ndarray:
+    """Return the f64 [4, 4] matrix from MMD's frame to the camera's: +x right, +y up, +z forward, left-handed too.
+
+    +y of the world points upwards in the picture; `target` must not lie straight above or below `position`.
+    """
+    origin = np.asarray(position, np.float64)
+    forward = np.asarray(target, np.float64) - origin
+    forward /= np.linalg.norm(forward)
+    right = np.cross([0.0, 1.0, 0.0], forward)
+    right /= np.linalg.norm(right)
+    result = np.eye(4)
+    result[:3, :3] = [right, np.cross(forward, right), forward]
+    result[:3, 3] = -result[:3, :3] @ origin
+    return result

@@ -262,7 +262,7 @@ def test_outlines_widen_the_silhouette_by_their_size(renderer):
     with renderer.scene(prepare_model(toy.model(), toy_binding(), toy_view(outline=1.0))) as scene:
         outlined = scene.rest()
     width = [np.nonzero(image[150, :, 3])[0] for image in (plain, outlined)]
-    assert width[0][0] - width[1][0] == pytest.approx(10 * 0.00187 * 256, abs=1)
+    assert width[0][0] - width[1][0] == pytest.approx(10 * 0.0015 * 256, abs=1)
     assert tuple(outlined[150, width[1][0] + 2]) == (255, 0, 255, 255)
     np.testing.assert_array_equal(outlined[182, 80:170], plain[182, 80:170])
 

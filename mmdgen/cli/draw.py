@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
+from typing import Any
 
 import click
 import numpy as np
@@ -14,10 +16,10 @@ from mmdgen.fsio import write_atomic
 from mmdgen.model.load import load_model
 from mmdgen.png import encode_png
 from mmdgen.pose.binding import PoseBinding
-from mmdgen.pose.vocabulary import VOCABULARIES
+from mmdgen.pose.vocabulary import STILL, VOCABULARIES
 from mmdgen.render.prepare import prepare_model
 from mmdgen.render.renderer import Renderer
-from mmdgen.render.view import SAMPLE_GRIDS, View
+from mmdgen.render.view import MMD, PHONG, SAMPLE_GRIDS, SHADINGS, Camera, View
 
 
 def parse_pose(text: str, vocabulary: str) -> dict[str, float]:
@@ -52,6 +54,16 @@ def over(image: np.ndarray, color: tuple[int, int, int]) -> np.ndarray:
     return np.rint(image[..., :3] * alpha + ground * (1 - alpha)).astype(np.uint8)
 
 
+def read_camera(path: Path) -> Camera:
+    """Return the camera in a JSON file. Raises `ConfigError`."""
+    try:
+        return Camera.from_json(json.loads(path.read_text("utf-8")))
+    except (OSError, ValueError, RecursionError) as error:
+        raise ConfigError(f"{path}: no camera can be read: {error}") from None
+    except ConfigError as error:
+        raise ConfigError(f"{path}: {error}") from None
+
+
 @click.command()
 @click.argument("model", type=click.Path(path_type=Path, exists=True, dir_okay=False))
 @click.option("--pose", default="", help="Values by name: head_y=1,left_eye=0.5; what is not named is at rest.")
@@ -65,9 +77,21 @@ def over(image: np.ndarray, color: tuple[int, int, int]) -> np.ndarray:
     help="Samples a pixel.",
 )
 @click.option("--background", help="A colour #rrggbb [transparent].")
-@click.option("--ambient", type=click.FloatRange(0, 100), default=0.5, show_default=True, help="Ambient light.")
+@click.option(
+    "--shading",
+    type=click.Choice(SHADINGS),
+    default=PHONG,
+    show_default=True,
+    help="phong: the article's; mmd: as MikuMikuDance draws.",
+)
+@click.option(
+    "--camera",
+    type=click.Path(path_type=Path, exists=True, dir_okay=False),
+    help="JSON with another camera: position, target, near, far, and fov or height (docs/rendering.md).",
+)
+@click.option("--ambient", type=click.FloatRange(0, 100), help="Ambient light of phong [0.5].")
 @click.option("--outline", type=click.FloatRange(0, 100), default=1.0, show_default=True, help="Scale of the outlines.")
-@click.option("--specular", type=click.FloatRange(0, 100), default=0.0, show_default=True, help="Scale of highlights.")
+@click.option("--specular", type=click.FloatRange(0, 100), help="Scale of phong's highlights [0].")
 @click.option(
     "--annotations",
     type=click.Path(path_type=Path, exists=True, file_okay=False),
@@ -83,13 +107,17 @@ def command(
     size: int,
     samples: str,
     background: str | None,
-    ambient: float,
+    shading: str,
+    camera: Path | None,
+    ambient: float | None,
     outline: float,
-    specular: float,
+    specular: float | None,
     annotations: Path | None,
     vocabulary: str,
 ) -> None:
     """Draw the model in file MODEL in one pose, framed and lit as in a dataset, as a PNG file.
+
+    With --camera and without --pose the model is drawn as its file has it, and need not have a head.
 
     The names (tha1): head_x (+1 looks up), head_y (+1 turns to image left), neck_z (+1 leans to image left), from
     -1 to 1; left_eye and right_eye (1 is closed; left is the character's), mouth (1 is open, as at rest), from 0 to 1.
@@ -99,6 +127,7 @@ def command(
       mmdgen draw models/miku/miku.pmx --out rest.png
       mmdgen draw models/miku/miku.pmx --pose head_y=1,left_eye=0.5 --out x.png
       mmdgen draw models/miku/miku.pmx --pose mouth=0 --size 1024 --background #ffffff --out x.png
+      mmdgen draw models/stage.pmx --shading mmd --camera camera.json --out x.png
     """
     try:
         values = parse_pose(pose, vocabulary)
@@ -110,21 +139,24 @@ def command(
         raise click.BadParameter(
             f"a colour is written as #rrggbb, found {background}", param_hint="--background"
         ) from None
+    settings: dict[str, Any] = {"size": size, "samples": int(samples), "shading": shading, "outline": outline}
+    if shading == MMD and (ambient is not None or specular is not None):
+        raise click.UsageError("--ambient and --specular belong to --shading phong; mmd has MikuMikuDance's own light")
+    settings |= {key: value for key, value in (("ambient", ambient), ("specular", specular)) if value is not None}
+    elsewhere = None if camera is None else read_camera(camera)
     loaded = load_model(model)
-    annotation = resolve(loaded, annotations or default_annotations())
-    bounds = annotation.bounds
-    names = VOCABULARIES[vocabulary]
-    binding = PoseBinding(names, annotation.neck, annotation.head, annotation.parameter_terms(), bounds.center_x)
-    view = View.of_head(
-        bounds.chin_y,
-        bounds.top_y,
-        bounds.center_x,
-        size=size,
-        samples=int(samples),
-        ambient=ambient,
-        outline=outline,
-        specular=specular,
-    )
+    if elsewhere is not None and not values:
+        names, view = STILL, View.through(elsewhere, **settings)
+        binding = PoseBinding(names, 0, 0, {})
+    else:
+        annotation = resolve(loaded, annotations or default_annotations())
+        bounds = annotation.bounds
+        names = VOCABULARIES[vocabulary]
+        binding = PoseBinding(names, annotation.neck, annotation.head, annotation.parameter_terms(), bounds.center_x)
+        if elsewhere is not None:
+            view = View.through(elsewhere, **settings)
+        else:
+            view = View.of_head(bounds.chin_y, bounds.top_y, bounds.center_x, **settings)
     prepared = prepare_model(loaded, binding, view)
     with Renderer() as renderer, renderer.scene(prepared) as scene:
         image = next(iter(scene.posed(names.pose(**values)[None])))

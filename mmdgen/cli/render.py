@@ -22,7 +22,7 @@ from mmdgen.generate.options import RenderOptions
 from mmdgen.generate.plan import ESTIMATED_RATE, Plan, read_plan
 from mmdgen.generate.run import Summary, plan_for, run
 from mmdgen.generate.splits import SPLITS, read_rules
-from mmdgen.render.view import SAMPLE_GRIDS
+from mmdgen.render.view import PHONG, SAMPLE_GRIDS, SHADINGS
 
 DEFAULT_OUT = Path("mmdgen-dataset")
 INTERRUPTED = 130
@@ -90,6 +90,13 @@ def default_annotations() -> Path | None:
     help="Samples a pixel.",
 )
 @click.option(
+    "--shading",
+    type=click.Choice(SHADINGS),
+    default=PHONG,
+    show_default=True,
+    help="phong: the article's; mmd: as MikuMikuDance draws, with toon ramps and sphere maps.",
+)
+@click.option(
     "--ambient", type=AmbientRange(), default="0.5", show_default=True, help="Ambient light; A:B is drawn once a model."
 )
 @click.option(
@@ -123,6 +130,7 @@ def command(
     workers: int | None,
     size: int,
     samples: str,
+    shading: str,
     ambient: tuple[float, float],
     outline: float,
     specular: float,
@@ -146,6 +154,7 @@ def command(
       mmdgen render --poses 1000
       mmdgen render --models models --poses 500000 --validation-poses 10000 --test-poses 10000 --out out/d
       mmdgen render --models models --poses 2000 --splits splits.toml --ambient 0.5:1.2 --seed 7
+      mmdgen render --models models --poses 2000 --shading mmd --out out/m
       mmdgen render --models models --poses 500000 --dry-run
     """
     counts: dict[str, int] = dict(zip(SPLITS, (poses, validation_poses, test_poses), strict=True))
@@ -160,6 +169,7 @@ def command(
         seed=seed,
         size=size,
         samples=int(samples),
+        shading=shading,
         ambient=ambient,
         outline=outline,
         specular=specular,

@@ -12,9 +12,10 @@ from mmdgen.errors import ConfigError
 from mmdgen.generate.splits import SPLITS, TRAIN, SplitRules
 from mmdgen.pose.sampling import sample_ambient
 from mmdgen.pose.vocabulary import THA1, VOCABULARIES
-from mmdgen.render.view import View
+from mmdgen.render.view import MMD, PHONG, View
 
 MIN_SHARD, MAX_SHARD = 128, 1024
+_PHONG_LIGHT = ((0.5, 0.5), 0.5, 0.0)  # ambient, directional and specular where nobody chose
 
 # option -> the command's flag, where it is not the option's own name
 _FLAGS = {"train_poses": "--poses", "validation_poses": "--validation-poses", "test_poses": "--test-poses"}
@@ -24,10 +25,11 @@ _FLAGS = {"train_poses": "--poses", "validation_poses": "--validation-poses", "t
 class RenderOptions:
     """Options of a dataset. `poses` maps each requested split to its number of samples.
 
-    `size` pixels square and `samples` a pixel; the ambient light is drawn once a model from `ambient`; `outline` and
-    `specular` scale the edges and highlights. `compact` stores expression images as differences from the rest image.
-    `shard_size` 0 chooses it. `limit` models at most. `splits` are the splits file's patterns. `characters` is how many
-    procedural characters were made for it, None for a folder of models.
+    `size` pixels square and `samples` a pixel; `shading` is ``phong`` or ``mmd``. For `phong`, the ambient light is
+    drawn once a model from `ambient`, and `specular` scales the highlights. `outline` scales the edges. `compact` stores
+    expression images as differences from the rest image. `shard_size` 0 chooses it. `limit` models at most. `splits` are
+    the splits file's patterns. `characters` is how many procedural characters were made for it, None for a folder of
+    models.
     """
 
     poses: Mapping[str, int]
@@ -38,6 +40,7 @@ class RenderOptions:
     directional: float = 0.5
     outline: float = 1.0
     specular: float = 0.0
+    shading: str = PHONG
     compact: bool = False
     shard_size: int = 0
     limit: int | None = None
@@ -58,6 +61,8 @@ class RenderOptions:
             if not 0 <= value <= 100:
                 raise ConfigError(f"{name} must be between 0 and 100, found {value:g}")
         View(0, 0, 1, **self.view_settings())
+        if self.shading == MMD and (self.ambient, self.directional, self.specular) != _PHONG_LIGHT:
+            raise ConfigError("--ambient and --specular belong to --shading phong; mmd has MikuMikuDance's own light")
         self.dataset_config()
 
     def requested(self) -> tuple[str, ...]:
@@ -71,6 +76,7 @@ class RenderOptions:
             "directional": self.directional,
             "specular": self.specular,
             "outline": self.outline,
+            "shading": self.shading,
         }
 
     def samples_per_shard(self) -> int:
@@ -93,6 +99,7 @@ class RenderOptions:
             "directional": self.directional,
             "outline": self.outline,
             "specular": self.specular,
+            "shading": self.shading,
             "compact": self.compact,
             "shard_size": self.shard_size,
             "limit": self.limit,
@@ -124,13 +131,13 @@ class RenderOptions:
         given = self.to_json()
         settings = {
             key: given[key]
-            for key in ("seed", "samples", "ambient", "directional", "outline", "specular", "characters")
+            for key in ("seed", "samples", "shading", "ambient", "directional", "outline", "specular", "characters")
         }
         return DatasetConfig(
             Vocabulary.of(VOCABULARIES[self.vocabulary]),
             image_size=self.size,
             expression_encoding=RESIDUAL if self.compact else PLAIN,
-            settings={**settings, "shading": "phong"},
+            settings=settings,
         )
 
 

@@ -27,7 +27,7 @@ from mmdgen.generate.plan import Part, Plan, read_plan
 from mmdgen.generate.worker import resolve
 from mmdgen.pose.sampling import sample_ambient, sample_poses
 from mmdgen.pose.vocabulary import VOCABULARIES
-from mmdgen.render.view import View
+from mmdgen.render.view import MMD, MMD_LIGHT, View
 
 WORK_FOLDER = ".work"
 AHEAD = 2  # models loaded or being loaded while one is drawn: each may hold 100 MB of texels
@@ -209,6 +209,9 @@ def view_of(plan: Plan, model: UsableModel) -> View:
 
 def entry_of(plan: Plan, model: UsableModel) -> ModelEntry:
     """Return the model's row in the shard."""
+    ambient, directional = ambient_of(plan, model), plan.options.directional
+    if plan.options.shading == MMD:
+        ambient, directional = 0.0, MMD_LIGHT
     return ModelEntry(
         sha256=model.id,
         name=model.name,
@@ -216,8 +219,8 @@ def entry_of(plan: Plan, model: UsableModel) -> ModelEntry:
         chin_y=model.chin_y,
         top_y=model.top_y,
         center_x=model.center_x,
-        ambient=ambient_of(plan, model),
-        directional=plan.options.directional,
+        ambient=ambient,
+        directional=directional,
         terms=" ".join(model.hints),
     )
 

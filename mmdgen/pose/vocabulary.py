@@ -97,4 +97,7 @@ THA1 = PoseVocabulary(
     ),
 )
 
+# Nothing moves: the model as its file has it.
+STILL = PoseVocabulary("still", ())
+
 VOCABULARIES = {THA1.name: THA1}

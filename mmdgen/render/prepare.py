@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from functools import lru_cache
 
@@ -12,15 +13,20 @@ from mmdgen.model.records import Model
 from mmdgen.model.textures import decode_texture, has_alpha
 from mmdgen.pose.binding import PoseBinding
 from mmdgen.pose.rig import Frame, Rig, build_rig
-from mmdgen.render.view import View
+from mmdgen.render.view import MMD, PHONG, View
 
-# An edge of size 1 is 0.00187 of the view's height wide, as measured against MikuMikuDance 9.32 (reference, section 2).
-EDGE_FRACTION = 0.00187
+# Measured against MikuMikuDance 9.32 (docs/rendering.md): an edge of size 1 is pushed out by 0.0008 of the camera's
+# distance, less where the field of view is narrower than 30 degrees. In its pictures that is 0.0015 of the height.
+EDGE_PER_DISTANCE, EDGE_FOV_DEG = 0.0008, 30.0
+EDGE_FRACTION = 0.0015
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class TextureImage:
-    """Texels u8 [H, W, 4] sRGB, row 0 at v = 0; where `alpha` is true, colours are premultiplied in linear light."""
+    """Texels u8 [H, W, 4] sRGB, row 0 at v = 0. `alpha`: some are not opaque.
+
+    For `phong`, colours are then premultiplied in linear light; for `mmd` they are as the file has them.
+    """
 
     texels: np.ndarray
     alpha: bool
@@ -36,9 +42,16 @@ class Prepared:
     missing: tuple[str, ...]
 
 
-def edge_push(view: View) -> float:
-    """Return how far an edge of size 1 is pushed out along the normal, MU."""
-    return view.outline * EDGE_FRACTION * view.height
+def edge_push(view: View, rest: np.ndarray) -> float:
+    """Return how far an edge of size 1 is pushed out along the normal, MU. `rest` f32 [B, 3] MU are the bones' places.
+
+    A perspective camera's distance is that of the model's second bone (the one called centre, in most), as in nanoem.
+    """
+    camera = view.camera
+    if camera is None or camera.fov_deg is None:
+        return view.outline * EDGE_FRACTION * view.height
+    distance = math.dist(camera.position, rest[min(1, len(rest) - 1)].tolist())
+    return view.outline * EDGE_PER_DISTANCE * distance * min(camera.fov_deg / EDGE_FOV_DEG, 1.0)
 
 
 def prepare_model(model: Model, binding: PoseBinding, view: View) -> Prepared:
@@ -47,29 +60,38 @@ def prepare_model(model: Model, binding: PoseBinding, view: View) -> Prepared:
     Textures that are missing or damaged are listed in `missing` and drawn white, as MMD does. Raises `ModelError`
     ``nothing_in_view`` where no face can be seen.
     """
-    half = view.height / 2
-    x, y = view.center_x, view.center_y
-    frame = Frame(x - half, x + half, y - half, y + half, view.height / view.size)
-    rig = build_rig(model, binding, frame, edge_push(view))
+    frame = None
+    if view.camera is None:  # what another camera sees is not worked out: everything is kept
+        half, x, y = view.height / 2, view.center_x, view.center_y
+        frame = Frame(x - half, x + half, y - half, y + half, view.height / view.size)
+    rig = build_rig(model, binding, frame, edge_push(view, model.skeleton.rest))
     if not rig.draws:
         raise ModelError("nothing_in_view", f"{model.path}: no face lies in the view around the head")
     images: dict[int, TextureImage] = {}
     missing: list[str] = []
-    for number in sorted({model.materials[draw.material].texture for draw in rig.draws}):
-        if number < 0:
-            continue
+    for number in _textures(rig, view.shading):
         texture = model.textures[number]
-        if texture.path is None:
-            missing.append(texture.name)
-            continue
         try:
             texels = decode_texture(texture)
         except ModelError:
             missing.append(texture.name)
             continue
         transparent = has_alpha(texels)
-        images[number] = TextureImage(premultiply(texels) if transparent else texels, transparent)
+        premultiplied = transparent and view.shading == PHONG  # MMD filters straight alpha
+        images[number] = TextureImage(premultiply(texels) if premultiplied else texels, transparent)
     return Prepared(rig, view, images, tuple(missing))
+
+
+def _textures(rig: Rig, shading: str) -> list[int]:
+    """Return the indices of the textures that the kept faces use."""
+    used: set[int] = set()
+    for draw in rig.draws:
+        material = rig.model.materials[draw.material]
+        used.add(material.texture)
+        if shading == MMD:
+            used.add(material.sphere_texture if material.sphere_mode else -1)
+            used.add(material.toon_texture if material.toon_shared < 0 else -1)
+    return sorted(used - {-1})
 
 
 def srgb_to_linear(value: np.ndarray) -> np.ndarray:

@@ -9,9 +9,9 @@ import moderngl
 from mmdgen.errors import RenderError
 
 _HEADER = "#version 430 core\n"
-
-
 _INSTANCES = "//!instances"
+SPHERE_MULTIPLY, SPHERE_ADD, SPHERE_SECOND_UV = 1, 2, 3
+_BODY = dict.fromkeys(("EDGE", "FEEDBACK", "VERTEX_SPECULAR", "SECOND_UV", "DYNAMIC"), 0)
 
 
 def _read(name: str) -> str:
@@ -46,20 +46,35 @@ class Programs:
 
     def phong(self, geometry: dict[str, int], *, opaque: bool, specular: bool, dynamic: bool) -> moderngl.Program:
         """Return the body program; `geometry` holds the defines of the vertex shader that the model decides."""
-        extra = {"EDGE": 0, "FEEDBACK": 0, "OPAQUE": int(opaque), "SPECULAR": int(specular), "DYNAMIC": int(dynamic)}
-        return self._get("model.vert", "phong.frag", {**geometry, **extra})
+        extra = {"OPAQUE": int(opaque), "SPECULAR": int(specular), "DYNAMIC": int(dynamic)}
+        return self._get("model.vert", "phong.frag", {**_BODY, **geometry, **extra})
 
-    def edge(self, geometry: dict[str, int]) -> moderngl.Program:
+    def mmd(
+        self, geometry: dict[str, int], *, opaque: bool, dynamic: bool, sphere: int, toon: bool, specular: bool
+    ) -> moderngl.Program:
+        """Return the body program of MikuMikuDance's shading; `sphere` is the material's sphere mode."""
+        extra = {
+            "OPAQUE": int(opaque),
+            "DYNAMIC": int(dynamic),
+            "SPHERE": sphere,
+            "SECOND_UV": int(sphere == SPHERE_SECOND_UV),
+            "TOON": int(toon),
+            "VERTEX_SPECULAR": int(specular),
+        }
+        return self._get("model.vert", "mmd.frag", {**_BODY, **geometry, **extra})
+
+    def edge(self, geometry: dict[str, int], *, dynamic: bool, linear: bool) -> moderngl.Program:
         """Return the outline program."""
-        return self._get("model.vert", "edge.frag", {**geometry, "EDGE": 1, "FEEDBACK": 0})
+        extra = {"EDGE": 1, "DYNAMIC": int(dynamic), "LINEAR": int(linear)}
+        return self._get("model.vert", "edge.frag", {**_BODY, **geometry, **extra})
 
     def feedback(self, geometry: dict[str, int]) -> moderngl.Program:
         """Return the program that writes posed positions, for comparison with the oracle."""
-        return self._get("model.vert", None, {**geometry, "EDGE": 0, "FEEDBACK": 1}, ("v_position",))
+        return self._get("model.vert", None, {**_BODY, **geometry, "FEEDBACK": 1}, ("v_position",))
 
-    def resolve(self, grid: int) -> moderngl.Program:
-        """Return the program that averages `grid` x `grid` samples."""
-        return self._get("resolve.vert", "resolve.frag", {"GRID": grid})
+    def resolve(self, grid: int, *, linear: bool) -> moderngl.Program:
+        """Return the program that averages `grid` x `grid` samples: linear light, or sRGB values as they are."""
+        return self._get("resolve.vert", "resolve.frag", {"GRID": grid, "LINEAR": int(linear)})
 
     def release(self) -> None:
         for program in self._cache.values():

@@ -16,6 +16,7 @@ from mmdgen.render.prepare import Prepared
 from mmdgen.render.programs import Programs
 from mmdgen.render.scene import Scene
 from mmdgen.render.target import Target
+from mmdgen.render.toon import shared_ramp
 from mmdgen.render.view import SAMPLE_GRIDS
 
 # Tiles of an atlas. The software renderer gains nothing from batches; a GPU needs them against the cost of draw calls.
@@ -41,8 +42,16 @@ class Renderer:
         self.programs = Programs(self.context)
         self.tiles = tiles or (SOFTWARE_TILES if is_software(self.context) else GPU_TILES)
         self._targets: dict[tuple, Target] = {}
-        self._resolves: dict[int, tuple[moderngl.Program, moderngl.VertexArray]] = {}
+        self._ramps: dict[int, moderngl.Texture] = {}
+        self._resolves: dict[tuple[int, bool], tuple[moderngl.Program, moderngl.VertexArray]] = {}
         self._white = self.context.texture((1, 1), 4, b"\xff\xff\xff\xff")
+        # Sphere maps and toon ramps end at their borders, unlike other textures.
+        self._clamps = [
+            self.context.sampler(repeat_x=False, repeat_y=False, filter=(minify, moderngl.LINEAR))
+            for minify in (moderngl.LINEAR_MIPMAP_NEAREST, moderngl.LINEAR)
+        ]
+        for unit, sampler in enumerate(self._clamps, start=1):
+            sampler.use(unit)
 
     def report(self) -> dict[str, Any]:
         """Return what draws, for manifests: vendor, renderer, version, software."""
@@ -63,12 +72,20 @@ class Renderer:
             self._targets[key] = Target(self.context, size, SAMPLE_GRIDS[samples], tiles)
         return self._targets[key]
 
-    def resolver(self, samples: int) -> tuple[moderngl.Program, moderngl.VertexArray]:
-        """Return the program that averages `samples` and the triangle to draw it with."""
-        if samples not in self._resolves:
-            program = self.programs.resolve(SAMPLE_GRIDS[samples])
-            self._resolves[samples] = (program, self.context.vertex_array(program, []))
-        return self._resolves[samples]
+    def resolver(self, samples: int, *, linear: bool) -> tuple[moderngl.Program, moderngl.VertexArray]:
+        """Return the program that averages `samples` (linear light, or sRGB as it is) and its triangle."""
+        key = (samples, linear)
+        if key not in self._resolves:
+            program = self.programs.resolve(SAMPLE_GRIDS[samples], linear=linear)
+            self._resolves[key] = (program, self.context.vertex_array(program, []))
+        return self._resolves[key]
+
+    def toon_ramp(self, number: int) -> moderngl.Texture:
+        """Return shared toon ramp 0 to 9."""
+        if number not in self._ramps:
+            texels = shared_ramp(number)
+            self._ramps[number] = self.context.texture((texels.shape[1], texels.shape[0]), 4, texels.tobytes())
+        return self._ramps[number]
 
     def release(self) -> None:
         """Free everything, the context last."""
@@ -76,6 +93,9 @@ class Renderer:
             target.release()
         for _, triangle in self._resolves.values():
             triangle.release()
+        for item in (*self._ramps.values(), *self._clamps):
+            item.release()
+        self._ramps.clear()
         self._targets.clear()
         self._resolves.clear()
         self._white.release()

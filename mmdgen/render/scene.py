@@ -9,7 +9,6 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 import moderngl
@@ -17,38 +16,23 @@ import numpy as np
 
 from mmdgen.errors import RenderError
 from mmdgen.geometry import orthographic, quaternion_matrix
-from mmdgen.pose.materials import dynamic_materials, material_colors
-from mmdgen.pose.rig import DrawRange
+from mmdgen.pose.materials import material_states
+from mmdgen.pose.rig import Rig
 from mmdgen.render.context import check_errors
-from mmdgen.render.prepare import Prepared, edge_push, srgb_to_linear
+from mmdgen.render.draws import DrawLists, InstanceLayout
+from mmdgen.render.prepare import Prepared
 from mmdgen.render.target import Box, Target
-from mmdgen.render.upload import Upload, dense_groups, dense_morphs
+from mmdgen.render.upload import Upload
+from mmdgen.render.view import MMD, MMD_LIGHT, PHONG, View
 
 if TYPE_CHECKING:
     from mmdgen.render.renderer import Renderer
 
-# What 8 bits cannot tell from 1: many old models have 0.999, which there only means double-sided.
-_OPAQUE = 254.5 / 255
+# Against the way in which MikuMikuDance's light travels, (-0.5, -1, 0.5).
+MMD_TO_LIGHT = np.array([0.5, 1.0, -0.5]) / np.sqrt(1.5)
 _GL_CLIP_DISTANCE0 = 0x3000
 _FULL_WINDOW = (-1.0, 1.0, -1.0, 1.0)
-# Poses whose data is uploaded at once, and the alignment of one pose's data: uniform block offsets are multiples of 256
-# bytes at most.
-_CHUNK = 256
-_ALIGNMENT = 16
-
-
-@dataclass(frozen=True, slots=True)
-class _Draw:
-    """One draw call: constant uniforms (by name, as bytes) and state."""
-
-    program: moderngl.Program
-    array: moderngl.VertexArray
-    first: int
-    count: int
-    texture: moderngl.Texture | None
-    blend: bool
-    cull: str | None  # the faces that are not drawn
-    uniforms: tuple[tuple[moderngl.Uniform, bytes], ...]
+_CHUNK = 256  # poses whose data is uploaded at once
 
 
 class Scene:
@@ -59,20 +43,12 @@ class Scene:
         self._rig, self._view = prepared.rig, prepared.view
         self._upload = Upload(renderer.context, prepared)
         check_errors(renderer.context, "uploading a model")
-        self._dynamic = dynamic_materials(self._rig.model, self._rig.flat)
-        columns = len(self._rig.columns)
-        self._weight_offset = self._rig.groups.count * 4
-        self._material_offset = self._weight_offset + (columns + 3) // 4
-        used = self._material_offset + 2 * len(self._dynamic)
-        self._stride = -(-used // _ALIGNMENT) * _ALIGNMENT
+        self._layout = InstanceLayout.of(self._rig, self._view)
+        self._stride = self._layout.stride
         self._instances = renderer.context.buffer(reserve=self._stride * 16 * _CHUNK)
-        view = self._view
-        half = view.height / 2
-        self._projection = orthographic(
-            view.center_x - half, view.center_x + half, view.center_y - half, view.center_y + half, *self._rig.depth
-        )
+        self._common = _common_uniforms(self._rig, self._view)
         self._box = self._pixel_box()
-        self._lists: dict[tuple[bool, bool], tuple[_Draw, ...]] = {}
+        self._lists = DrawLists(renderer, prepared, self._upload, self._layout)
         self._rest: np.ndarray | None = None
         self._instances_of: object = None  # whose poses are uploaded
 
@@ -102,7 +78,7 @@ class Scene:
     def posed_vertices(self, pose: np.ndarray) -> np.ndarray:
         """Return the positions f32 [v, 3] MU of the kept vertices (`Rig.vertex`) as the vertex shader computes them."""
         self._write_instances(np.asarray(pose, np.float32)[None])
-        program = self._renderer.programs.feedback(self._geometry(tiled=False))
+        program = self._renderer.programs.feedback(self._lists.geometry(tiled=False))
         array = self._upload.array(program, indexed=False)
         count = len(self._rig.vertex)
         result = self._renderer.context.buffer(reserve=count * 12)
@@ -197,7 +173,7 @@ class Scene:
         bound: set[int] = set()
         window = self._window(box, target) if tiled else _FULL_WINDOW
         blending, culling = False, None
-        for draw in self._draw_list(expression, tiled):
+        for draw in self._lists.get(expression, tiled):
             if id(draw.program) not in bound:
                 bound.add(id(draw.program))
                 self._set_common(draw.program)
@@ -214,19 +190,19 @@ class Scene:
                     context.enable(moderngl.CULL_FACE)
                     context.cull_face = draw.cull
                 culling = draw.cull
-            if draw.texture is not None:
-                draw.texture.use(0)
+            for unit, texture in enumerate(draw.textures):
+                texture.use(unit)
             for uniform, value in draw.uniforms:
                 uniform.write(value)
             draw.array.render(moderngl.TRIANGLES, draw.count, first=draw.first, instances=count)
         for plane in range(4 if tiled else 0):
             context.disable_direct(_GL_CLIP_DISTANCE0 + plane)
-        program, triangle = self._renderer.resolver(self._view.samples)
+        program, triangle = self._renderer.resolver(self._view.samples, linear=self._view.shading == PHONG)
         target.resolve(program, triangle, None if tiled else box)
 
     def _bind_data(self, first: int, tiled: bool) -> None:
         """Bind the pose data from instance `first` on, and the model's tables."""
-        if tiled:
+        if tiled or not self._layout.uniform_block:
             self._instances.bind_to_storage_buffer(0, offset=first * self._stride * 16)
         else:
             self._instances.bind_to_uniform_block(0, offset=first * self._stride * 16, size=self._stride * 16)
@@ -235,79 +211,10 @@ class Scene:
 
     def _set_common(self, program: moderngl.Program) -> None:
         """Set the uniforms that all draws of a program share."""
-        if "u_light" in program:
-            program["u_light"] = (self._view.ambient, self._view.directional)
-        projection = program.get("u_projection", None)
-        if isinstance(projection, moderngl.Uniform):
-            projection.write(np.ascontiguousarray(self._projection.T).tobytes())  # GL wants columns
-
-    def _draw_list(self, expression: bool, tiled: bool) -> tuple[_Draw, ...]:
-        key = (expression, tiled)
-        if key not in self._lists:
-            ranges = self._rig.expression_draws if expression else self._rig.draws
-            bodies = [self._body(item, expression, tiled) for item in ranges]
-            edges = [self._edge(item, expression, tiled) for item in ranges if self._has_edge(item.material)]
-            self._lists[key] = _merged([*bodies, *edges])
-        return self._lists[key]
-
-    def _geometry(self, tiled: bool) -> dict[str, int]:
-        return {
-            "GROUPS": self._rig.groups.count,
-            "DENSE_GROUPS": int(dense_groups(self._rig)),
-            "INFLUENCES": self._rig.influences,
-            "COLUMNS": len(self._rig.columns),
-            "DENSE_MORPHS": int(dense_morphs(self._rig)),
-            "STRIDE": self._stride,
-            "SDEF": int(len(self._rig.sdef) > 0),
-            "TILES": int(tiled),
-        }
-
-    def _body(self, item: DrawRange, expression: bool, tiled: bool) -> _Draw:
-        material = self._rig.model.materials[item.material]
-        image = self._prepared.images.get(material.texture)
-        dynamic = item.material in self._dynamic
-        opaque = material.diffuse[3] > _OPAQUE and not dynamic and not (image is not None and image.alpha)
-        specular = self._view.specular > 0 and material.specular_power > 0
-        program = self._renderer.programs.phong(
-            self._geometry(tiled), opaque=opaque, specular=specular, dynamic=dynamic
-        )
-        values: dict[str, np.ndarray] = {}
-        if dynamic:
-            slot = self._material_offset + 2 * self._dynamic.index(item.material)
-            values["u_material_offset"] = np.array(slot, np.int32)
-        else:
-            values["u_diffuse"] = np.clip(np.array(material.diffuse, np.float32), 0, 1)
-            values["u_ambient"] = np.clip(np.array(material.ambient, np.float32), 0, 1)
-        if specular:
-            colour = np.array(material.specular, np.float32) * self._view.specular
-            values["u_specular"] = np.append(colour, material.specular_power).astype(np.float32)
-        return _Draw(
-            program,
-            self._upload.array(program, expression),
-            item.first,
-            item.count,
-            self._upload.textures.get(material.texture, self._renderer.white),
-            not opaque,
-            None if material.double_sided else "back",
-            _uniforms(program, values),
-        )
-
-    def _has_edge(self, number: int) -> bool:
-        material = self._rig.model.materials[number]
-        wanted = self._view.outline > 0 and material.edge and material.edge_size > 0
-        return wanted and material.edge_color[3] > 0 and material.diffuse[3] > 0
-
-    def _edge(self, item: DrawRange, expression: bool, tiled: bool) -> _Draw:
-        material = self._rig.model.materials[item.material]
-        program = self._renderer.programs.edge(self._geometry(tiled))
-        alpha = min(material.edge_color[3], 1.0)
-        colour = srgb_to_linear(np.clip(material.edge_color[:3], 0, 1)) * alpha
-        values = {
-            "u_edge_color": np.append(colour, alpha).astype(np.float32),
-            "u_push": np.array(edge_push(self._view) * material.edge_size, np.float32),
-        }
-        array = self._upload.array(program, expression)
-        return _Draw(program, array, item.first, item.count, None, alpha < 1, "front", _uniforms(program, values))
+        for name, value in self._common.items():
+            uniform = program.get(name, None)
+            if isinstance(uniform, moderngl.Uniform):
+                uniform.write(value.tobytes())
 
     # Data
 
@@ -317,19 +224,18 @@ class Scene:
         rig = self._rig
         data = np.zeros((len(poses), self._stride, 4), np.float32)
         rotation, translation = rig.evaluate(poses)
-        groups = data[:, : self._weight_offset].reshape(len(poses), rig.groups.count, 4, 4)
+        layout = self._layout
+        groups = data[:, : layout.weight_offset].reshape(len(poses), rig.groups.count, 4, 4)
         groups[:, :, :3, :3] = quaternion_matrix(rotation)
         groups[:, :, :3, 3] = translation
         groups[:, :, 3] = rotation
         weights = rig.morph_weights(poses)
-        flat = data[:, self._weight_offset : self._material_offset].reshape(len(poses), -1)
+        flat = data[:, layout.weight_offset : layout.material_offset].reshape(len(poses), -1)
         flat[:, : weights.shape[1]] = weights
-        if self._dynamic:
-            colours = material_colors(rig.model, rig.binding, rig.flat, self._dynamic, poses)
-            end = self._material_offset + 2 * len(self._dynamic)
-            rows = data[:, self._material_offset : end].reshape(len(poses), len(self._dynamic), 2, 4)
-            rows[:, :, 0] = colours[:, :, :4]
-            rows[:, :, 1, :3] = colours[:, :, 4:]
+        if layout.dynamic:
+            states = material_states(rig.model, rig.binding, rig.flat, layout.dynamic, poses)[:, :, : layout.rows]
+            end = layout.material_offset + layout.rows * len(layout.dynamic)
+            data[:, layout.material_offset : end] = states.reshape(len(poses), -1, 4)
         self._instances.write(data.tobytes())
 
     def _pixel_box(self) -> Box | None:
@@ -355,7 +261,6 @@ class Scene:
         """Free the model's GL objects."""
         self._upload.release()
         self._instances.release()
-        self._lists.clear()
 
     def __enter__(self) -> Scene:
         return self
@@ -364,19 +269,28 @@ class Scene:
         self.release()
 
 
-def _merged(draws: list[_Draw]) -> tuple[_Draw, ...]:
-    """Join neighbours that differ in nothing but their adjoining faces: outlines above all."""
-    result: list[_Draw] = []
-    for draw in draws:
-        last = result[-1] if result else None
-        if last and replace(last, first=draw.first, count=draw.count) == draw and last.first + last.count == draw.first:
-            result[-1] = replace(last, count=last.count + draw.count)
-        else:
-            result.append(draw)
-    return tuple(result)
-
-
-def _uniforms(program: moderngl.Program, values: dict[str, np.ndarray]) -> tuple[tuple[moderngl.Uniform, bytes], ...]:
-    """Pair the uniforms that the compiler kept with their bytes."""
-    pairs = ((program.get(name, None), value.tobytes()) for name, value in values.items())
-    return tuple((uniform, value) for uniform, value in pairs if isinstance(uniform, moderngl.Uniform))
+def _common_uniforms(rig: Rig, view: View) -> dict[str, np.ndarray]:
+    """Return the uniforms that do not depend on the material: camera and light."""
+    if view.camera is not None:
+        projection, (right, up, forward) = view.camera.transform(), view.camera.axes()
+        if view.shading == MMD:
+            # Direct3D 9 has pixels' centres on whole coordinates: half a pixel to the right and down.
+            projection = projection + np.outer([1 / view.size, -1 / view.size, 0, 0], projection[3])
+        eye = np.append(view.camera.position, 1.0) if view.camera.fov_deg is not None else np.append(-forward, 0.0)
+    else:
+        half, x, y = view.height / 2, view.center_x, view.center_y
+        projection, (right, up, forward) = orthographic(x - half, x + half, y - half, y + half, *rig.depth), np.eye(3)
+        eye = np.append(-forward, 0.0)
+    values = {
+        "u_projection": np.ascontiguousarray(projection.T),  # GL wants columns
+        "u_light": np.array([view.ambient, view.directional]),
+        "u_light_color": np.full(3, MMD_LIGHT),
+        "u_to_light": MMD_TO_LIGHT,
+        "u_right": right,
+        "u_up": up,
+        "u_eye": eye,
+        "u_texture": np.array(0, np.int32),
+        "u_sphere": np.array(1, np.int32),
+        "u_toon": np.array(2, np.int32),
+    }
+    return {name: value if value.dtype == np.int32 else value.astype(np.float32) for name, value in values.items()}

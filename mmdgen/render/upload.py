@@ -7,8 +7,9 @@ import numpy as np
 
 from mmdgen.pose.rig import Rig
 from mmdgen.render.prepare import Prepared, TextureImage
+from mmdgen.render.view import MMD, PHONG
 
-_SRGB8_ALPHA8 = 0x8C43
+_SRGB8_ALPHA8, _RGBA8 = 0x8C43, 0x8058
 
 # Up to so many groups and morph parameters come as plain attributes, more through storage buffers.
 DENSE_LIMIT = 4
@@ -24,7 +25,7 @@ def dense_groups(rig: Rig) -> bool:
     return rig.groups.count <= DENSE_LIMIT
 
 
-def vertex_data(rig: Rig) -> np.ndarray:
+def vertex_data(rig: Rig, second_uv: bool = False) -> np.ndarray:
     """Return the kept vertices as a structured array [v] whose fields are the vertex shader's inputs."""
     fields = [
         ("in_position", "<f4", 3),
@@ -42,6 +43,8 @@ def vertex_data(rig: Rig) -> np.ndarray:
         fields.append(("in_morph_slot", "<i4", 1))
     if len(rig.sdef):
         fields.append(("in_sdef_slot", "<i4", 1))
+    if second_uv:
+        fields.append(("in_uv1", "<f4", 2))
     model, kept = rig.model, rig.vertex
     data = np.zeros(len(kept), np.dtype([(name, kind, (width,)) for name, kind, width in fields]))
     data["in_position"] = model.position[kept]
@@ -63,6 +66,8 @@ def vertex_data(rig: Rig) -> np.ndarray:
         data["in_morph_slot"][:, 0] = rig.morph_slot
     if len(rig.sdef):
         data["in_sdef_slot"][:, 0] = rig.sdef_slot
+    if second_uv and model.uv1 is not None:
+        data["in_uv1"] = model.uv1[kept, :2]
     return data
 
 
@@ -85,7 +90,8 @@ class Upload:
     def __init__(self, context: moderngl.Context, prepared: Prepared) -> None:
         rig = prepared.rig
         self._context = context
-        data = vertex_data(rig)
+        self._linear = prepared.view.shading == PHONG
+        data = vertex_data(rig, second_uv=prepared.view.shading == MMD and rig.model.uv1 is not None)
         self._layout = data[:0]
         self.vertices = context.buffer(data.tobytes())
         self.index = context.buffer(rig.index.tobytes())
@@ -97,7 +103,8 @@ class Upload:
 
     def _texture(self, image: TextureImage) -> moderngl.Texture:
         height, width = image.texels.shape[:2]
-        texture = self._context.texture((width, height), 4, image.texels.tobytes(), internal_format=_SRGB8_ALPHA8)
+        kind = _SRGB8_ALPHA8 if self._linear else _RGBA8
+        texture = self._context.texture((width, height), 4, image.texels.tobytes(), internal_format=kind)
         texture.build_mipmaps()
         # The nearest level, filtered linearly: a quarter cheaper than trilinear on the software renderer.
         texture.filter = (moderngl.LINEAR_MIPMAP_NEAREST, moderngl.LINEAR)

@@ -121,7 +121,7 @@ class NaiveScene:
             if material.edge and material.edge_size > 0 and material.diffuse[3] > 0 and view.outline > 0:
                 alpha = material.edge_color[3]
                 program["u_color"] = (*(srgb_to_linear(np.array(material.edge_color[:3])) * alpha).tolist(), alpha)
-                program["u_push"] = edge_push(view) * material.edge_size
+                program["u_push"] = edge_push(view, self._model.skeleton.rest) * material.edge_size
                 self._array.render(vertices=material.face_count * 3, first=material.first_face * 3)
         grid, size = SAMPLE_GRIDS[view.samples], view.size
         raw = np.frombuffer(self._target.read(components=4, dtype="f2"), np.float16).astype(np.float32)

@@ -1,5 +1,6 @@
 // Pose data of an instance, STRIDE vec4 each: per group three matrix rows and a quaternion xyzw, then the morph weights,
-// then two vec4 (diffuse, ambient) per material that the pose changes. INSTANCE(i) is the i-th of this instance.
+// then the rows of `pose/materials.material_states` (`phong` the first three, `mmd` all ten) per material that the pose
+// changes. INSTANCE(i) is the i-th of this instance. STORAGE: it is too much for a uniform block.
 #if TILES
 layout(std430, binding = 0) readonly buffer Instances { vec4 instances[]; };
 #if FRAGMENT
@@ -7,6 +8,9 @@ layout(std430, binding = 0) readonly buffer Instances { vec4 instances[]; };
 #else
 #define INSTANCE(i) instances[gl_InstanceID * STRIDE + (i)]
 #endif
+#elif STORAGE
+layout(std430, binding = 0) readonly buffer Instances { vec4 instances[]; };
+#define INSTANCE(i) instances[i]
 #else
 layout(std140, binding = 0) uniform Instances { vec4 instances[STRIDE]; };
 #define INSTANCE(i) instances[i]

@@ -1,6 +1,7 @@
 // Morphs and skinning for any batch size. Defines come from `programs.py`:
 // GROUPS (rigid groups), DENSE_GROUPS (weights come per group, at most 4), INFLUENCES (groups a vertex follows at most),
-// COLUMNS (morph parameters), DENSE_MORPHS (offsets come as attributes), UV_MORPHS, TILES, SDEF, EDGE, FEEDBACK (0 or 1).
+// COLUMNS (morph parameters), DENSE_MORPHS (offsets come as attributes), TILES, SDEF, EDGE, FEEDBACK (0 or 1); of the
+// shading: VERTEX_SPECULAR (MikuMikuDance has it by vertex), SECOND_UV, DYNAMIC (materials come per instance).
 // Constant indices into a uniform block and attributes are several times faster on the software renderer than storage
 // buffers; the general forms serve atlas batches and vocabularies with many parameters.
 
@@ -14,7 +15,27 @@ layout(std430, binding = 2) readonly buffer SdefCentres { float sdef_centres[]; 
 
 uniform mat4 u_projection;
 #if EDGE
-uniform float u_push;  // MU along the normal
+uniform float u_push;  // MU along the normal for an edge of size 1
+#if DYNAMIC
+uniform int u_material_offset;
+#else
+uniform float u_edge_size;
+#endif
+#endif
+#if VERTEX_SPECULAR
+uniform vec4 u_eye;  // where the camera stands, or (w = 0) the direction towards it
+uniform vec3 u_light_color;
+uniform vec3 u_to_light;
+#if DYNAMIC
+uniform int u_material_offset;
+#else
+uniform vec4 u_specular;  // colour, power
+#endif
+out vec3 v_specular;
+#endif
+#if SECOND_UV
+in vec2 in_uv1;
+out vec2 v_uv1;
 #endif
 #if TILES
 uniform ivec2 u_tiles;
@@ -70,9 +91,10 @@ vec3 rotate(vec4 q, vec3 v) {
 vec4 slerp(vec4 a, vec4 b, float t) {
     float cosine = dot(a, b);
     if (cosine < 0.0) { b = -b; cosine = -cosine; }
-    if (cosine > 0.9999) return normalize(mix(a, b, t));
-    float angle = acos(cosine);
-    return (sin((1.0 - t) * angle) * a + sin(t * angle) * b) / sin(angle);
+    float sine = length(b - cosine * a);
+    if (sine < 1e-4) return normalize(mix(a, b, t));
+    float angle = atan(sine, cosine);  // the software renderer's acos is off by 1e-4
+    return normalize(sin((1.0 - t) * angle) * a + sin(t * angle) * b);
 }
 
 vec3 transform(int group, vec4 point) {
@@ -136,7 +158,25 @@ void main() {
     }
 #endif
 #if EDGE
-    posed += normalize(normal) * (u_push * in_edge_scale);
+#if DYNAMIC
+    float size = INSTANCE(u_material_offset + 1).w;
+#else
+    float size = u_edge_size;
+#endif
+    posed += normalize(normal) * (u_push * size * in_edge_scale);
+#endif
+#if VERTEX_SPECULAR
+#if DYNAMIC
+    vec4 specular = INSTANCE(u_material_offset + 3);
+#else
+    vec4 specular = u_specular;
+#endif
+    vec3 to_eye = normalize(u_eye.xyz - u_eye.w * posed);
+    float shine = max(dot(normalize(to_eye + u_to_light), normal), 0.0);
+    v_specular = specular.a > 0.0 ? specular.rgb * u_light_color * pow(shine, specular.a) : vec3(0.0);
+#endif
+#if SECOND_UV
+    v_uv1 = in_uv1;
 #endif
     v_normal = normal;
     v_uv = uv;

@@ -1,5 +1,5 @@
 // Averages the samples of a pixel premultiplied in linear light, then straight alpha and sRGB (IEC 61966-2-1), rows from
-// the top. RGB is 0 wherever the stored alpha is 0. Defines: GRID (samples a side).
+// the top. RGB is 0 wherever the stored alpha is 0. Defines: GRID (samples a side), LINEAR (0: values are sRGB already).
 
 uniform sampler2D u_samples;
 uniform int u_size;  // pixels a side of one tile
@@ -32,6 +32,10 @@ void main() {
     if (alpha < 0.5 / 255.0) {
         f_color = vec4(0.0);
     } else {
-        f_color = vec4(encode(clamp(sum.rgb / sum.a, 0.0, 1.0)), alpha);
+        vec3 color = clamp(sum.rgb / sum.a, 0.0, 1.0);
+#if LINEAR
+        color = encode(color);
+#endif
+        f_color = vec4(color, alpha);
     }
 }
