@@ -237,10 +237,6 @@ class Cursor(_Path):
             self._position = found.end()
         return found
 
-    def since(self, mark: tuple[int, int]) -> bytes:
-        """The bytes from a place that `mark` gave up to here."""
-        return self._data[mark[0] : self._position]
-
     @property
     def line(self) -> int:
         """The number of the current line of a text file, from 1. Counts from the start: for error messages."""

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import math
 import re
+from dataclasses import dataclass
 from typing import NoReturn
 
 from mmdgen.formats.cursor import Cursor
@@ -18,17 +19,76 @@ from mmdgen.formats.vpd.records import SIGNATURE, VpdBone, VpdFile, VpdMorph
 ENCODING = "cp932"
 MAX_NUMBER = 64  # bytes of one number's text
 
-_SIGNATURE = re.compile(re.escape(SIGNATURE) + rb"[^\r\n]*+")
-_SPACE = re.compile(rb"(?:[ \t\r\n\f\v]++|//[^\r\n]*+)*+")  # comments are space
-_NUMBER = re.compile(rb"[-+]?+(?:[0-9]++(?:\.[0-9]*+)?+|\.[0-9]++)(?:[eE][-+]?+[0-9]++)?+")
-_ITEM = re.compile(rb"%s(%s)%s([,;])" % (_SPACE.pattern, _NUMBER.pattern, _SPACE.pattern))
-_REST_OF_LINE = re.compile(rb"[^\r\n]*+")
-_PARENT = re.compile(rb"([^;\r\n]*+);")
-_COUNT = re.compile(rb"([0-9]{1,9}+)[ \t]*+;")
-_BLOCK = re.compile(rb"(Bone|Morph)[0-9]*+[ \t]*+\{([^\r\n]*+)")
-_MORE_ON_LINE = re.compile(rb"[ \t]*+(?=[-+.0-9}])")
-_END = re.compile(rb"\}")
+_SPACE = rb"(?:[ \t\r\n\f\v]++|//[^\r\n]*+)*+"  # comments are space
+_REST_OF_LINE = rb"[^\r\n]*+"
+_NUMBER = rb"([-+]?+(?:[0-9]++(?:\.[0-9]*+)?+|\.[0-9]++)(?:[eE][-+]?+[0-9]++)?+)"
+_AFTER_SEMICOLON = rb"(?>[ \t]*+(?=[-+.0-9}])|[^\r\n]*+)"  # more of the block, else anything counts as a comment
 _SHOWN = re.compile(rb"[^\r\n]{0,40}+")
+
+
+@dataclass(frozen=True, slots=True)
+class _Step:
+    """A piece of the text: its pattern, and for the error where it does not match, what is expected and the field."""
+
+    pattern: re.Pattern[bytes]
+    expected: str
+    field: str
+
+
+class _Grammar:
+    """Pieces of text that follow each other, matched at once; piece by piece only to find what is wrong."""
+
+    def __init__(self, *steps: tuple[bytes, str, str]) -> None:
+        self.steps = [_Step(re.compile(pattern), expected, field) for pattern, expected, field in steps]
+        self.whole = re.compile(b"".join(pattern for pattern, _, _ in steps))
+
+    def match(self, cursor: Cursor) -> re.Match[bytes]:
+        """The match of all pieces here, or the error for the first one that does not match."""
+        found = cursor.match(self.whole)
+        if found is not None:
+            return found
+        for step in self.steps:
+            if cursor.match(step.pattern) is None:
+                _fail(cursor, f"expected {step.expected}", step.field)
+        _fail(cursor, "the text does not fit together", "")
+
+    def refuse(self, cursor: Cursor, number: int) -> NoReturn:
+        """The error for number `number`, from 1, of what was matched from here on."""
+        for step in self.steps:
+            if step.pattern.pattern == _NUMBER:
+                number -= 1
+                if number == 0:
+                    _fail(cursor, f"a number out of range or longer than {MAX_NUMBER} characters", step.field)
+            cursor.match(step.pattern)
+        _fail(cursor, "a number out of range", "")
+
+
+def _items(count: int, field: str) -> list[tuple[bytes, str, str]]:
+    """`count` numbers with commas between them and a semicolon behind them."""
+    steps = []
+    for i in range(1, count + 1):
+        mark, name = (b",", "a comma") if i < count else (b";", "a semicolon")
+        steps += [(_SPACE, "", field), (_NUMBER, f"number {i} of {count}", field)]
+        steps += [(_SPACE, "", field), (mark, f"{name} after number {i} of {count}", field)]
+    return [*steps, (_AFTER_SEMICOLON, "", field)]
+
+
+def _block(kind: bytes, *items: tuple[bytes, str, str]) -> _Grammar:
+    head = (kind + rb"[0-9]*+[ \t]*+\{([^\r\n]*+)", "a block such as 'Bone0{' or the end of the file", "kind")
+    return _Grammar(head, *items, (_SPACE, "", "end"), (rb"\}", "the closing brace", "end"), (_SPACE, "", "end"))
+
+
+_HEADER = _Grammar(
+    (re.escape(SIGNATURE) + _REST_OF_LINE, f"{SIGNATURE.decode()!r}, with which VPD files begin", "signature"),
+    (_SPACE, "", "parent"),
+    (rb"([^;\r\n]*+);", "the model's file name and a semicolon", "parent"),
+    (_REST_OF_LINE + _SPACE, "", "bone_count"),
+    (rb"([0-9]{1,9}+)[ \t]*+;", "the number of bones and a semicolon", "bone_count"),
+    (_REST_OF_LINE + _SPACE, "", "bone_count"),
+)
+_BONE = _block(b"Bone", *_items(3, "translation"), *_items(4, "rotation"))
+_MORPH = _block(b"Morph", *_items(1, "weight"))
+_MORPH_AHEAD = re.compile(b"(?=Morph)")
 
 
 def read_vpd(data: bytes, file: str = "<bytes>") -> VpdFile:
@@ -50,74 +110,24 @@ def read_vpd(data: bytes, file: str = "<bytes>") -> VpdFile:
 
 def read_header(cursor: Cursor) -> tuple[str, int, bytes]:
     """The parent file, the stated number of bones, and the text up to the first block."""
-    start = cursor.mark()
-    if cursor.match(_SIGNATURE) is None:
-        _fail(cursor, f"this is no VPD file, which begins with {SIGNATURE.decode()!r}", "signature")
-    cursor.match(_SPACE)
-    parent = cursor.match(_PARENT)
-    if parent is None:
-        _fail(cursor, "expected the model's file name and a semicolon", "parent")
-    cursor.match(_REST_OF_LINE)
-    cursor.match(_SPACE)
-    count = cursor.match(_COUNT)
-    if count is None:
-        _fail(cursor, "expected the number of bones and a semicolon", "bone_count")
-    cursor.match(_REST_OF_LINE)
-    cursor.match(_SPACE)
-    return decode_text(parent[1], ENCODING), int(count[1]), cursor.since(start)
+    found = _HEADER.match(cursor)
+    return decode_text(found[1], ENCODING), int(found[2]), found[0]
 
 
 def read_block(cursor: Cursor) -> VpdBone | VpdMorph:
     """The bone or morph that begins here, with all text up to the next one."""
     start = cursor.mark()
-    head = cursor.match(_BLOCK)
-    if head is None:
-        _fail(cursor, "expected a block such as 'Bone0{' or the end of the file", "kind")
-    name = decode_text(head[2], ENCODING)
-    if head[1] == b"Bone":
-        x, y, z = _numbers(cursor, 3, "translation")
-        qx, qy, qz, qw = _numbers(cursor, 4, "rotation")
-        _close(cursor)
-        return VpdBone(name, (x, y, z), (qx, qy, qz, qw), cursor.since(start))
-    (weight,) = _numbers(cursor, 1, "weight")
-    _close(cursor)
-    return VpdMorph(name, weight, cursor.since(start))
-
-
-def _numbers(cursor: Cursor, count: int, field: str) -> list[float]:
-    """`count` finite numbers with commas between them and a semicolon behind them."""
-    values = []
-    for number in range(1, count + 1):
-        mark = cursor.mark()
-        item = cursor.match(_ITEM)
-        if item is None or (item[2] == b",") != (number < count):
-            cursor.rewind(mark)
-            _blame(cursor, number, count, field)
-        value = float(item[1]) if len(item[1]) <= MAX_NUMBER else math.inf
+    grammar = _BONE if cursor.match(_MORPH_AHEAD) is None else _MORPH
+    raw, name, *texts = grammar.match(cursor).group(*range(grammar.whole.groups + 1))
+    values = [float(text) if len(text) <= MAX_NUMBER else math.inf for text in texts]
+    for number, value in enumerate(values, 1):
         if not math.isfinite(value):
-            cursor.rewind(mark)
-            cursor.match(_SPACE)
-            _fail(cursor, f"number {number} of {count} is out of range or longer than {MAX_NUMBER} characters", field)
-        values.append(value)
-    if cursor.match(_MORE_ON_LINE) is None:
-        cursor.match(_REST_OF_LINE)
-    return values
-
-
-def _blame(cursor: Cursor, number: int, count: int, field: str) -> NoReturn:
-    """The error for what is wrong with number `number` of `count` here."""
-    cursor.match(_SPACE)
-    if cursor.match(_NUMBER) is None:
-        _fail(cursor, f"expected number {number} of {count}", field)
-    cursor.match(_SPACE)
-    _fail(cursor, f"expected {'a comma' if number < count else 'a semicolon'} after number {number} of {count}", field)
-
-
-def _close(cursor: Cursor) -> None:
-    cursor.match(_SPACE)
-    if cursor.match(_END) is None:
-        _fail(cursor, "expected the closing brace", "end")
-    cursor.match(_SPACE)
+            cursor.rewind(start)
+            grammar.refuse(cursor, number)
+    if grammar is _MORPH:
+        return VpdMorph(decode_text(name, ENCODING), values[0], raw)
+    x, y, z, qx, qy, qz, qw = values
+    return VpdBone(decode_text(name, ENCODING), (x, y, z), (qx, qy, qz, qw), raw)
 
 
 def _fail(cursor: Cursor, message: str, field: str) -> NoReturn:
