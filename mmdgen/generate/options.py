@@ -26,10 +26,10 @@ class RenderOptions:
     """Options of a dataset. `poses` maps each requested split to its number of samples.
 
     `size` pixels square and `samples` a pixel; `shading` is ``phong`` or ``mmd``. For `phong`, the ambient light is
-    drawn once a model from `ambient`, and `specular` scales the highlights. `outline` scales the edges. `compact` stores
-    expression images as differences from the rest image. `shard_size` 0 chooses it. `limit` models at most. `splits` are
-    the splits file's patterns. `characters` is how many procedural characters were made for it, None for a folder of
-    models.
+    drawn once a model from `ambient`, and `specular` scales the highlights. `outline` scales the edges. `compact`
+    stores expression images as differences from the rest image. `shard_size` 0 chooses it. `limit` models at most.
+    `splits` are the splits file's patterns. `characters` is how many procedural characters were made for it, None for
+    a folder of models.
     """
 
     poses: Mapping[str, int]
