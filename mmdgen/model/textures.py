@@ -230,7 +230,7 @@ def _jpeg(data: bytes) -> np.ndarray:
     # Orientation tags are for viewers of photographs: MMD does not turn textures, nor does Pillow unless told to.
     with _open(JpegImagePlugin.JpegImageFile, data, _JPEG_DENSITY) as image:
         scans = data.count(b"\xff\xda")
-        if scans * image.width * image.height > max(_JPEG_WORK, 16 * _FREE_PIXELS):
+        if scans * image.width * image.height > _JPEG_WORK:
             raise TooLargeError(f"{scans} scans of {image.width} x {image.height} pixels")
         return _to_rgba(image)
 
@@ -249,12 +249,19 @@ def _dds(data: bytes) -> np.ndarray:
 
 
 def _tga(data: bytes) -> np.ndarray:
-    with _open(TgaImagePlugin.TgaImageFile, tga.simple(data), MAX_PIXELS) as image:
+    plain = tga.simple(data)
+    try:
+        raw = _tga_pixels(plain)
+    except OSError:
+        raw = _tga_pixels(tga.unrolled(plain))  # runs that cross the ends of rows, which Pillow does not take
+    return raw if data[16] == 24 else tga.colors(raw.reshape(*raw.shape[:2], -1), data)
+
+
+def _tga_pixels(data: bytes) -> np.ndarray:
+    """Pixel bytes u8 [H, W, n], but RGBA at once for 24 bits."""
+    with _open(TgaImagePlugin.TgaImageFile, data, MAX_PIXELS) as image:
         image.load()
-        if image.mode == "RGB":
-            return _to_rgba(image)
-        raw = np.asarray(image)
-    return tga.colors(raw.reshape(*raw.shape[:2], -1), data)
+        return _to_rgba(image) if image.mode == "RGB" else np.asarray(image)
 
 
 def _webp(data: bytes) -> np.ndarray:

@@ -51,8 +51,37 @@ def simple(data: bytes) -> bytes:
     body = data[start:-_FOOTER_SIZE] if data.endswith(_FOOTER) else data[start:]
     width, height = struct.unpack_from("<2H", data, 12)
     header = struct.pack("<BBB5xHHHHBB", 0, 0, plain, 0, 0, width, height, size * 8, descriptor & 0x30)
-    # Pillow looks for a footer in the last 26 bytes and fails where there are fewer.
-    return header + body + (bytes(_FOOTER_SIZE) if len(body) < _FOOTER_SIZE else b"")
+    if len(body) >= _FOOTER_SIZE:
+        return header + body
+    # Pillow looks for a footer in the last 26 bytes and fails where there are fewer. Runs must not go on into what is
+    # added for that.
+    return unrolled(header + body) if kind & _RUNS else header + body + bytes(_FOOTER_SIZE)
+
+
+def unrolled(data: bytes) -> bytes:
+    """Return a TGA of `simple` with runs as one without. Raises `DamagedError` where the runs end too early."""
+    if not data[2] & _RUNS:
+        raise DamagedError("the pixels cannot be read")
+    width, height = struct.unpack_from("<2H", data, 12)
+    size = data[16] // 8
+    missing = width * height * size
+    position = 18
+    parts = []
+    while missing > 0:
+        if position >= len(data):
+            raise DamagedError(f"the runs end {missing // size} pixels too early")
+        count = (data[position] & 127) + 1
+        if data[position] & 128:
+            part = data[position + 1 : position + 1 + size] * count
+            position += 1 + size
+        else:
+            part = data[position + 1 : position + 1 + size * count]
+            position += 1 + size * count
+        if position > len(data):
+            raise DamagedError(f"the runs end {missing // size} pixels too early")
+        parts.append(part[:missing])
+        missing -= len(part)
+    return data[:2] + bytes([data[2] & ~_RUNS]) + data[3:18] + b"".join(parts) + bytes(_FOOTER_SIZE)
 
 
 def colors(raw: np.ndarray, data: bytes) -> np.ndarray:
