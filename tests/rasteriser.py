@@ -9,7 +9,7 @@ It shares no code with the renderer. From the formulas alone (design of the pict
   l = -z and the normal turned to the seen side; alpha = diffuse alpha x texture alpha; drawn over what is there.
 * Textures: sRGB, multiplied by alpha in linear light before any filtering, REPEAT, bilinear on the nearest mip level
   (OpenGL 4.3 core, section 8.14), each level half the one before.
-* Outlines: back faces moved out along the unit normal by edge size x vertex scale x 0.00187 of the view's height.
+* Outlines: back faces moved out along the unit normal by edge size x vertex scale x 0.0015 of the view's height.
 * A pixel is the mean of its premultiplied samples, made straight, then sRGB; 0 where alpha rounds to 0.
 
 Positions come from the CPU oracle of `mmdgen.pose.skinning`.
@@ -30,7 +30,7 @@ from mmdgen.pose.binding import PoseBinding
 from mmdgen.pose.skinning import skin
 from mmdgen.render.view import View
 
-EDGE_WIDTH = 0.00187  # of the view's height
+EDGE_WIDTH = 0.0015  # of the view's height
 _SUBPIXEL = 256
 _DEPTH_STEPS = 2**24 - 1
 _CANDIDATES = 400_000  # samples looked at together
