@@ -326,3 +326,6 @@ def test_real_files_survive_a_round_trip():
         file = read_vpd(data, str(path))
         assert write_vpd(file) == data, path
         assert file.bone_count is None
+        # Without its text, MMD's own layout comes out again; other editors end lines in their own way.
+        bare = VpdFile(file.parent, tuple(dataclasses.replace(block, raw=b"") for block in file.blocks))
+        assert write_vpd(bare).replace(b"\r\n", b"\n") == data.replace(b"\r\n", b"\n"), path
