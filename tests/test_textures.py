@@ -570,6 +570,24 @@ def test_names_that_were_damaged_in_the_file_are_found(folder):
     assert resolve(folder, "頬.png".encode("cp932").decode("latin-1")) == folder / "頬.png"
 
 
+@pytest.mark.parametrize("taken", ["cp437", "cp850", "latin-1", "gbk", "cp1252"])
+@pytest.mark.parametrize("name", ["顔.png", "髪.bmp", "表情.tga", "ソース.png", "能登.png"])
+def test_names_of_every_damage(tmp_path, name, taken):
+    """As one file with a backslash in its name, or cut into a folder and a file there."""
+    try:
+        damaged = name.encode("cp932").decode(taken)
+    except UnicodeDecodeError:
+        damaged = name.encode("cp932").decode("latin-1")
+    path = tmp_path / damaged
+    path.write_bytes(b"x")
+    assert resolve(tmp_path, name) == path
+    path.unlink()
+    path = tmp_path.joinpath("tex", *damaged.split("\\"))
+    path.parent.mkdir(parents=True)
+    path.write_bytes(b"x")
+    assert resolve(tmp_path, f"tex\\{name}") == path
+
+
 def test_raw_bytes_as_names(folder):
     raw = os.fsencode(folder) + b"/" + "口.png".encode("cp932")
     try:
@@ -596,6 +614,14 @@ def test_links_do_not_lead_out(folder, tmp_path):
     linked = tmp_path / "link-to-model"
     linked.symlink_to(folder)
     assert resolve(linked, "TEX/face.png") == linked / "tex" / "Face.PNG"
+
+
+def test_paths_that_go_in_circles_end(folder):
+    for name in ("ring", "Ring", "RING"):
+        (folder / name).symlink_to(folder)
+    for length in (5, 100, 5000):
+        assert resolve(folder, "ring\\" * length + "none.png") is None
+    assert resolve(folder, "ring/" * 5000 + "only.jpg") == folder / "only.jpg"
 
 
 def test_a_folder_that_changes_is_read_again(folder):

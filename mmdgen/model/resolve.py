@@ -19,9 +19,11 @@ from pathlib import Path
 # Endings that people convert textures between without changing the model.
 EXTENSIONS = (".png", ".tga", ".bmp", ".jpg", ".jpeg", ".dds", ".spa", ".sph", ".gif", ".tif", ".tiff", ".webp")
 # What names are written in, and what archivers take them for. Each pair of different ones is tried in both directions.
-_ENCODINGS = ("cp932", "gbk", "utf-8", "cp437", "big5", "euc_kr", "latin-1", "cp1252")
+_ENCODINGS = ("cp932", "gbk", "utf-8", "cp437", "cp850", "big5", "euc_kr", "latin-1", "cp1252")
+_LONGEST_NAME = 255  # of one part, on any file system
 MODEL_ENDINGS = (".pmx", ".pmd")
 MAX_DEPTH = 6
+MAX_PARTS = 12  # of a path: in a longer one, made to walk in circles through links, only the last part counts
 MAX_FOLDERS = 2000  # of a tree searched by base name; a model's folder has a few dozen
 _CACHED_FOLDERS = 4096
 _HASH_ESCAPE = re.compile(r"#U([0-9a-fA-F]{4})")  # Info-ZIP's unzip writes these in a locale without Unicode
@@ -80,10 +82,12 @@ def resolve(folder: Path, name: str) -> Path | None:
 
     Tried in this order: the path as it is written (either separator; ``.`` and ``..`` inside the folder; absolute paths
     by their last part only), each part by exact name, then without regard to case and Unicode form (NFKC), then as
-    text that was decoded with a wrong code page; the same path with another image ending; a file of that base name,
-    then of that base name with another ending, anywhere below `folder`, nearest first, but not in folders of other
-    models. Nothing outside `folder` is
-    ever returned, not even through links. Listings are cached per directory and time stamp; any thread may call.
+    text that was decoded with a wrong code page; the same path with another image ending; with the last part cut where
+    a byte of it was taken for a backslash; a file of that base name, then of that base name with another ending,
+    anywhere below `folder`, nearest first, but not in folders of other models.
+
+    Nothing outside `folder` is ever returned, not even through links. Listings are cached per directory and time stamp;
+    any thread may call.
     """
     root = os.path.abspath(folder)
     parts = _parts(name)
@@ -94,6 +98,13 @@ def resolve(folder: Path, name: str) -> Path | None:
         for place in _descend(root, folders):
             if found := _file_in(place, base, root, exact=exact):
                 return found
+    # Half of 表, ソ and others is a backslash in cp932; some archivers make a folder end there.
+    for key in _damaged_keys(base):
+        *halves, end = key.split("\\")
+        if halves and end:
+            for place in _descend(root, [*folders, *halves]):
+                if found := _file_in(place, end, root, exact=True):
+                    return found
     for exact in (True, False):
         for place in _tree(root):
             if found := _file_in(place, base, root, exact=exact):
@@ -116,7 +127,7 @@ def _parts(name: str) -> list[str]:
                 parts.pop()
             continue
         parts.append(part)
-    return parts[-1:] if outside else parts
+    return parts[-1:] if outside or len(parts) > MAX_PARTS else parts
 
 
 def _listing(folder: str) -> _Listing | None:
@@ -207,7 +218,7 @@ def _stem(key: str) -> str:
 @lru_cache(maxsize=1024)
 def _damaged_keys(name: str) -> tuple[str, ...]:
     """The keys of `name` as it reads after its bytes were taken for another encoding, or before that happened."""
-    if name.isascii():
+    if name.isascii() or len(name) > _LONGEST_NAME:
         return ()
     keys: dict[str, None] = {}
     for written, taken in itertools.permutations(_ENCODINGS, 2):

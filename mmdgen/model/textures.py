@@ -52,6 +52,10 @@ _FREE_PIXELS = 1 << 20
 # Scans times pixels. Progressive files have about ten scans; made up of thousands of empty ones they take minutes.
 _JPEG_WORK = 1 << 30
 
+# What textures come in. The others (fax, and what is denser than the bound above) only make the library larger that a
+# damaged file can reach.
+_TIFF_METHODS = ("raw", "tiff_lzw", "tiff_deflate", "tiff_adobe_deflate", "packbits", "jpeg")
+
 _tiff_lock = threading.Lock()
 
 
@@ -290,4 +294,7 @@ def _tiff(data: bytes) -> np.ndarray:
     # It warns about odd tags. Filters for warnings belong to the whole process, hence one TIFF at a time.
     with _tiff_lock, warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        return _pillow(TiffImagePlugin.TiffImageFile, data, _TIFF_DENSITY)
+        with _open(TiffImagePlugin.TiffImageFile, data, _TIFF_DENSITY) as image:
+            if (method := image.info.get("compression")) not in _TIFF_METHODS:
+                raise DamagedError(f"TIFF compression {method} is not read")
+            return _to_rgba(image)
