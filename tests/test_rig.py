@@ -17,7 +17,7 @@ from mmdgen.pose.bones import BoneMotion, evaluate_groups, rigid_groups
 from mmdgen.pose.rig import Frame, build_rig
 from mmdgen.pose.sampling import sample_poses
 from mmdgen.pose.skinning import skin, skin_matrices
-from mmdgen.pose.vocabulary import THA1
+from mmdgen.pose.vocabulary import THA1, PoseVocabulary
 
 
 @st.composite
@@ -105,8 +105,8 @@ def _extremes() -> np.ndarray:
 
 
 @settings(max_examples=25, deadline=None)
-@given(st.integers(0, 2**32 - 1))
-def test_no_dropped_face_is_ever_in_the_frame(seed):
+@given(st.integers(0, 2**32 - 1), st.sampled_from((15, 15, 60, 120)))
+def test_no_dropped_face_is_ever_in_the_frame(seed, limit):
     """Random triangles all over the place on random bones: what the rig dropped stays outside in random poses."""
     rng = np.random.default_rng(seed)
     toy = toy_builder()
@@ -118,7 +118,10 @@ def test_no_dropped_face_is_ever_in_the_frame(seed):
         pair = tuple(int(bone) for bone in rng.choice(4, 2, replace=False))
         toy.quad(center, rng.normal(size=3) * 0.3, rng.normal(size=3) * 0.3, (pmx.BDEF2, pair, (weight,), None))
     toy.material("confetti")
-    model, binding, frame = toy.model(), toy_binding(), _frame()
+    model, frame = toy.model(), _frame()
+    angle = np.radians(limit)
+    wide = tuple(dataclasses.replace(p, limit=angle) if p.kind == "rotation" else p for p in THA1.parameters)
+    binding = dataclasses.replace(toy_binding(), vocabulary=PoseVocabulary("wide", wide))
     rig = build_rig(model, binding, frame)
     kept = {tuple(face) for face in rig.vertex[rig.index.reshape(-1, 3)].tolist()}
     dropped = np.array([face for face in model.face.tolist() if tuple(face) not in kept], int).reshape(-1, 3)
@@ -171,3 +174,54 @@ def test_a_face_on_head_d_follows_the_head(face_on):
     model, plain = toy.model(), toy_builder().model()
     for pose in sample_poses(THA1, 3, "d", 0, 5):
         np.testing.assert_allclose(skin(model, toy_binding(), pose), skin(plain, toy_binding(), pose), atol=1e-5)
+
+
+@pytest.mark.parametrize("center", [(0.0, 17.0, 0.0), (0.0, 0.0, 0.0), (3.0, 10.0, 12.0)])
+def test_depth_holds_whatever_sdef_and_local_appends_do(center):
+    """Vertices without bounds are never dropped; the near and far planes must not cut them off either."""
+    toy = toy_builder()
+    local = pmx.BONE_APPEND_ROTATION | pmx.BONE_APPEND_TRANSLATION | pmx.BONE_APPEND_LOCAL
+    toy.bones.append(
+        pmx.PmxBone("局所", position=(2, 18, 0), parent_index=1, append_index=2, append_ratio=-1.5, flags=local)
+    )
+    sdef = (center, (center[0], center[1] - 2, center[2] + 5), (center[0] + 1, center[1] + 4, center[2] - 5))
+    moved = toy.quad((0.3, 17.5, -1.3), (0.3, 0, 0), (0, 0.3, 0), (pmx.SDEF, (1, 2), (0.6,), sdef))
+    toy.quad((0.3, 17.5, -1.3), (0.3, 0, 0), (0, 0.3, 0), (pmx.SDEF, (3, 0), (0.3,), sdef))
+    toy.quad((0.3, 17.5, -1.3), (0.3, 0, 0), (0, 0.3, 0), (pmx.BDEF2, (3, 0), (0.3,), None))
+    toy.material("free")
+    toy.vertex_morph("前", {int(vertex): (0, 0, -40) for vertex in moved})
+    rows = np.zeros(2, pmx.BONE_OFFSET)
+    rows["bone"], rows["translation"], rows["rotation"] = [2, 3], [(0, 0, 7), (0, 0, -9)], (0, 0, 0, 1)
+    toy.morphs.append(pmx.PmxMorph("骨", "", 4, pmx.MORPH_BONE, rows))
+    model = toy.model()
+    binding = toy_binding()
+    binding = dataclasses.replace(binding, terms={**binding.terms, "mouth": (MorphTerm(3), MorphTerm(4))})
+    rig = build_rig(model, binding, _frame())
+    for pose in np.concatenate([_extremes()[::5], sample_poses(THA1, 4, "depth", 0, 8)]):
+        z = skin(model, binding, pose)[rig.vertex, 2]
+        assert rig.depth[0] < z.min()
+        assert z.max() < rig.depth[1]
+    assert rig.depth[1] - rig.depth[0] < 400, "bounds, not infinity"
+
+
+@pytest.mark.parametrize(
+    ("operation", "size", "value", "weight"), [(1, 0.0, 9.0, 1.0), (0, 1.0, 10.0, 1.0), (1, -50.0, 0.0, 1.0)]
+)
+def test_edges_that_a_morph_makes_wide_keep_their_faces(operation, size, value, weight):
+    """A part below the frame whose outline alone reaches into it; negative sizes take nothing away."""
+    toy = toy_builder()
+    frame = _frame()
+    low = frame.bottom - 0.02
+    toy.box((-0.2, low - 0.5, -0.2), (0.2, low, 0.2), (pmx.BDEF1, (0,), (1.0,), None))
+    toy.material("below", flags=pmx.EDGE, edge_size=size)
+    row = np.zeros(1, pmx.MATERIAL_OFFSET)
+    for name in pmx.MATERIAL_OFFSET.names or ():
+        if name not in ("material", "operation"):
+            row[name] = 1 - operation
+    row["material"], row["operation"], row["edge_size"] = len(toy.materials) - 1, operation, value
+    toy.morphs.append(pmx.PmxMorph("縁", "", 4, pmx.MORPH_MATERIAL, row))
+    binding = dataclasses.replace(toy_binding(), terms={**toy_binding().terms, "mouth": (MorphTerm(3, weight),)})
+    model = toy.model()
+    names = {model.materials[d.material].name for d in build_rig(model, binding, frame, 0.01).draws}
+    assert ("below" in names) == (size >= 0)
+    assert {"neck", "skull", "nose", "left eye", "right eye", "mouth", "crown"} <= names

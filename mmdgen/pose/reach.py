@@ -149,3 +149,23 @@ def group_boxes(
             high[mine] = np.maximum(high[mine], reach.high)
     low[unbounded], high[unbounded] = -np.inf, np.inf
     return Reach(low, high)
+
+
+def group_slack(skeleton: Skeleton, groups: RigidGroups, limits: BoneLimits, pivot: np.ndarray) -> np.ndarray:
+    """Return f64 [G] MU: a point x under group g's motion comes no farther from `pivot` than |x - pivot| + slack[g].
+
+    Whatever the rotations: about a bone at r, |r + shift + R (x - r) - pivot| <= |x - pivot| + 2 |r - pivot| + |shift|.
+    """
+    slack = np.zeros(groups.count)
+    away = np.linalg.norm(skeleton.rest.astype(np.float64) - pivot, axis=1)
+    for number in range(1, groups.count):
+        bone = groups.leader[number]
+        append = _append_bound(skeleton, bone, limits)
+        if append is None:  # local: it shifts by as much as its source has gone
+            source = int(skeleton.append_source[bone])
+            gone = 2 * away[source] + slack[groups.group_of_bone[source]]
+            follow = abs(float(skeleton.append_ratio[bone])) * gone
+        else:
+            follow = append[1]
+        slack[number] = slack[groups.parent[number]] + 2 * away[bone] + limits.shift.get(bone, 0.0) + follow
+    return slack

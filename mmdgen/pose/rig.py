@@ -17,7 +17,7 @@ from mmdgen.model.records import Model
 from mmdgen.pose.binding import PoseBinding
 from mmdgen.pose.bones import BoneMotion, RigidGroups, evaluate_groups, rigid_groups
 from mmdgen.pose.motion import bone_motion, moving_bones, rotation_limits
-from mmdgen.pose.reach import Reach, bone_limits, group_boxes, moved_groups
+from mmdgen.pose.reach import Reach, bone_limits, group_boxes, group_slack, moved_groups
 
 # Groups are numbered in a byte, and the data of one pose has to fit into the 64 kB that OpenGL gives a uniform block.
 MAX_GROUPS = 255
@@ -115,7 +115,7 @@ def build_rig(model: Model, binding: PoseBinding, frame: Frame | None, outline: 
     unbounded = sdef_row >= 0
     limits = bone_limits(rotation_limits(binding), flat)
     reach = group_boxes(morphed, model.skeleton, groups, limits, vertex_group, vertex_weight, unbounded)
-    push = outline * model.edge_scale * _largest_edge(model)
+    push = outline * model.edge_scale * _largest_edge(model, list(flat.values()))
     in_frame = np.ones(len(model.face), bool)
     if frame is not None:
         in_frame = _faces_in(model.face, reach, push, (frame.left, frame.right, frame.bottom, frame.top))
@@ -124,6 +124,9 @@ def build_rig(model: Model, binding: PoseBinding, frame: Frame | None, outline: 
     keep = in_frame & visible[material_of_face]
     kept_face, kept_material = model.face[keep], material_of_face[keep]
 
+    pivot = model.skeleton.rest[binding.neck].astype(np.float64)
+    slack = group_slack(model.skeleton, groups, limits, pivot)
+    radius = _radius(model, pivot, morphed, slack, vertex_group, sdef_row)
     vertex, index = np.unique(kept_face, return_inverse=True)
     index = index.reshape(-1, 3)
     # With the head at rest, only the morphs' own effects are left.
@@ -162,7 +165,7 @@ def build_rig(model: Model, binding: PoseBinding, frame: Frame | None, outline: 
         expression_box=box,
         expression_index=index[inside].astype(np.uint32).reshape(-1),
         expression_draws=_draw_ranges(kept_material[inside]),
-        depth=_depth(model, binding, reach, vertex, push),
+        depth=_depth(reach, vertex, push, float(pivot[2]), radius),
     )
 
 
@@ -217,8 +220,17 @@ def _morph_extent(model: Model, flats: list[FlatMorph]) -> tuple[np.ndarray, np.
     return low, high
 
 
-def _largest_edge(model: Model) -> float:
-    return max((material.edge_size for material in model.materials if material.edge), default=0.0)
+def _largest_edge(model: Model, flats: list[FlatMorph]) -> float:
+    """Return a bound of the edge sizes of all materials, whatever material morphs make of them."""
+    largest = max((material.edge_size for material in model.materials if material.edge), default=0.0)
+    factor, more = 1.0, 0.0
+    for flat in flats:
+        for row, weight in zip(flat.material, flat.material_weight, strict=True):
+            if row["operation"] == 0:
+                factor *= max(1.0, abs(1 + float(weight) * (float(row["edge_size"]) - 1)))
+            else:
+                more += max(0.0, float(weight) * float(row["edge_size"]))
+    return max(0.0, largest) * factor + more
 
 
 def _faces_in(face: np.ndarray, boxes: Reach, push: np.ndarray, box: tuple[float, float, float, float]) -> np.ndarray:
@@ -231,18 +243,34 @@ def _faces_in(face: np.ndarray, boxes: Reach, push: np.ndarray, box: tuple[float
 
 
 def _depth(
-    model: Model, binding: PoseBinding, reach: Reach, vertex: np.ndarray, push: np.ndarray
+    reach: Reach, vertex: np.ndarray, push: np.ndarray, center: float, radius: np.ndarray
 ) -> tuple[float, float]:
-    """Return bounds of z MU for the kept vertices; those without bounds count as turning about the neck at will."""
-    low, high = reach.low[vertex, 2] - push[vertex], reach.high[vertex, 2] + push[vertex]
-    free = ~np.isfinite(low)
-    if free.any():
-        pivot = model.skeleton.rest[binding.neck].astype(np.float64)
-        radius = np.linalg.norm(model.position[vertex[free]] - pivot, axis=1) * 1.5 + push[vertex[free]] + 1
-        low[free], high[free] = pivot[2] - radius, pivot[2] + radius
+    """Return bounds of z MU for the kept vertices; those without bounds lie within `radius` [V] of `center`."""
     if not len(vertex):
         return -1.0, 1.0
-    return float(low.min()) - 0.1, float(high.max()) + 0.1
+    low, high = reach.low[vertex, 2], reach.high[vertex, 2]
+    free = ~np.isfinite(low)
+    low, high = np.where(free, center - radius[vertex], low), np.where(free, center + radius[vertex], high)
+    return float((low - push[vertex]).min()) - 0.1, float((high + push[vertex]).max()) + 0.1
+
+
+def _radius(
+    model: Model, pivot: np.ndarray, points: Reach, slack: np.ndarray, group: np.ndarray, sdef_row: np.ndarray
+) -> np.ndarray:
+    """Return f64 [V] MU: how far from `pivot` each vertex can get under any rotations (see `reach.group_slack`).
+
+    `points` are the vertices after morphs, `group` [V, 4]. SDEF turns p - C and adds the centres, wherever its bones
+    take them.
+    """
+    radius = np.linalg.norm(np.maximum(np.abs(points.low - pivot), np.abs(points.high - pivot)), axis=1)
+    radius += slack[group].max(axis=1)
+    vertices = np.flatnonzero(sdef_row >= 0)
+    if len(vertices):
+        centres = _sdef_centres(model, sdef_row[vertices], vertices).astype(np.float64)
+        c, away = centres[:, 0], np.linalg.norm(centres[:, 1:] - pivot, axis=2)
+        arm = np.linalg.norm(np.maximum(np.abs(points.low[vertices] - c), np.abs(points.high[vertices] - c)), axis=1)
+        radius[vertices] = arm + (away + slack[group[vertices, :2]]).max(axis=1)
+    return radius
 
 
 def _visible_materials(model: Model, flats: list[FlatMorph]) -> np.ndarray:
