@@ -334,10 +334,12 @@ def test_signalling_nan_everywhere(deform):
 def test_additional_uv_is_kept():
     file = small_pmx(header=pmx.PmxHeader(additional_uv_count=1))
     file.vertices["additional_uv"][:, 0] = [(1, 2, 3, 4), (np.nan, 0, 0, 0), (0, 0, 0, 0), (0, 0, 0, 0)]
-    uv1 = load(file).uv1
-    assert uv1 is not None
-    assert uv1.shape == (4, 4)
-    assert uv1[:2].tolist() == [[1, 2, 3, 4], [0, 0, 0, 0]]
+    model = load(file)
+    assert model.uv1 is not None
+    assert model.uv1.shape == (4, 4)
+    assert model.uv1[:2].tolist() == [[1, 2, 3, 4], [0, 0, 0, 0]]
+    found = [(item.code, item.index, item.message) for item in model.diagnostics]
+    assert found == [("uv_invalid", 1, "1 vertices, additional UV")]
 
 
 # -- faces and materials ---------------------------------------------------------------------------------------------

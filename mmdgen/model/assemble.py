@@ -13,7 +13,13 @@ import numpy as np
 from mmdgen.errors import ModelError
 from mmdgen.formats.text import is_clean, printable
 from mmdgen.model.diagnostics import Diagnostics
-from mmdgen.model.mesh import repair_faces, repair_normals, repair_numbers, repair_weights
+from mmdgen.model.mesh import (
+    repair_additional_uv,
+    repair_faces,
+    repair_normals,
+    repair_numbers,
+    repair_weights,
+)
 from mmdgen.model.morphs import drop_nested_groups, make_morph
 from mmdgen.model.records import Material, Model, MorphKind, SdefTable, Texture
 from mmdgen.model.resolve import resolve
@@ -79,9 +85,7 @@ def assemble(draft: Draft, *, model_id: str, path: Path, diagnostics: Diagnostic
     _check_names(draft, diagnostics)
 
     position, uv, edge_scale, lost = repair_numbers(draft.position, draft.uv, draft.edge_scale, diagnostics)
-    uv1 = draft.uv1
-    if uv1 is not None:
-        uv1 = np.where(np.isfinite(uv1), uv1, np.float32(0))
+    uv1 = None if draft.uv1 is None else repair_additional_uv(draft.uv1, diagnostics)
     counts = [material.face_count for material in draft.materials]
     face, ranges = repair_faces(draft.face, counts, vertex_count, lost, diagnostics)
     if len(face) == 0:

@@ -52,6 +52,17 @@ def repair_numbers(
     return position, uv, edge_scale, lost
 
 
+def repair_additional_uv(uv: np.ndarray, diagnostics: Diagnostics) -> np.ndarray:
+    """Return additional texture coordinates f32 [V, 4] as finite numbers."""
+    with np.errstate(invalid="ignore"):
+        good = np.abs(uv) <= POSITION_LIMIT
+    if good.all():
+        return uv
+    bad = ~np.all(good, axis=1)
+    diagnostics.add("uv_invalid", "vertices", _first(bad), f"{np.count_nonzero(bad)} vertices, additional UV")
+    return np.where(good, uv, np.float32(0))
+
+
 def repair_weights(
     bone_index: np.ndarray, bone_weight: np.ndarray, bone_count: int, diagnostics: Diagnostics
 ) -> tuple[np.ndarray, np.ndarray]:
