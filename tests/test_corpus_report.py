@@ -239,10 +239,13 @@ def test_the_tool_prints_json_and_a_summary(models, tmp_path):
     )
     assert done.returncode == 0, done.stderr
     assert json.loads(done.stdout) == json.loads((tmp_path / "r" / "report.json").read_bytes())
-    done = subprocess.run([*command, "--workers", "1"], capture_output=True, text=True, timeout=300)
+    assert read(tmp_path / "r")[1]["view"] == {"samples": 1, "shading": "phong", "size": 32}
+    command += ["--workers", "1", "--shading", "mmd"]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=300)
     assert done.returncode == 0
     assert re.search(r"1 files: \d ok, \d repaired, 0 rejected", done.stdout)
     assert str(tmp_path / "r" / "index.html") in done.stdout
+    assert read(tmp_path / "r")[1]["view"]["shading"] == "mmd"
 
 
 @pytest.mark.parametrize("arguments", [[], ["no-such-folder", "--out", "x"], [".", "--out", "x", "--workers", "0"]])

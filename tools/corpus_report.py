@@ -18,7 +18,7 @@ sys.path.insert(0, str(CHECKOUT))
 from mmdgen.cli.render import default_annotations  # noqa: E402
 from mmdgen.errors import MmdgenError  # noqa: E402
 from mmdgen.generate.report import TIME_LIMIT_S, Report, make_report  # noqa: E402
-from mmdgen.render.view import SAMPLE_GRIDS  # noqa: E402
+from mmdgen.render.view import SAMPLE_GRIDS, SHADINGS  # noqa: E402
 
 
 def positive(value: str) -> int:
@@ -51,6 +51,7 @@ def main() -> int:
     stored.add_argument("--no-annotations", action="store_true", help="judge the automatic annotation alone")
     parser.add_argument("--size", type=positive, default=256, help="pixels a side of a picture [256]")
     parser.add_argument("--samples", type=int, choices=tuple(SAMPLE_GRIDS), default=4, help="samples a pixel [4]")
+    parser.add_argument("--shading", choices=SHADINGS, default=SHADINGS[0], help=f"[{SHADINGS[0]}]")
     parser.add_argument("--json", action="store_true", help="print everything as JSON")
     arguments = parser.parse_args()
     if not arguments.models.is_dir():
@@ -70,7 +71,7 @@ def main() -> int:
             workers=arguments.workers,
             limit=arguments.limit,
             time_limit_s=arguments.time_limit,
-            view={"size": arguments.size, "samples": arguments.samples},
+            view={"size": arguments.size, "samples": arguments.samples, "shading": arguments.shading},
             on_progress=progress,
         )
     except MmdgenError as error:
