@@ -5,6 +5,22 @@ A message says what is wrong, where, what was found against what was expected, a
 
 from __future__ import annotations
 
+import re
+
+# Names from a file reach messages: they must neither command a terminal nor fill the screen.
+MESSAGE_LIMIT = 2000
+_UNSHOWN = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029]+|[\ud800-\udfff]+")
+
+
+def one_line(text: str, limit: int = MESSAGE_LIMIT) -> str:
+    """Return `text` as one line of at most `limit` characters that any encoder takes.
+
+    Control characters and line breaks became a space, lone surrogates U+FFFD; what is longer lost its middle.
+    """
+    if len(text) > limit:
+        text = f"{text[: limit // 2]} ... {text[len(text) - limit // 2 + 5 :]}"
+    return _UNSHOWN.sub(lambda found: "\ufffd" if found[0][0] >= "\ud800" else " ", text)
+
 
 class MmdgenError(Exception):
     """The root. The command line prints its message without a traceback and exits with 1."""
@@ -23,7 +39,7 @@ class FormatError(MmdgenError):
         self.offset = offset
         self.field = field
         where = f"{field} at byte {offset}" if field else f"byte {offset}"
-        super().__init__(f"{file}: {where}: {message}")
+        super().__init__(one_line(f"{file}: {where}: {message}"))
 
     def __reduce__(self):  # keyword-only arguments: pickle would lose them on the way from a worker process
         return (_format_error, (self.reason, self.file, self.offset, self.field))
@@ -38,7 +54,7 @@ class ModelError(MmdgenError):
 
     def __init__(self, code: str, message: str) -> None:
         self.code = code
-        super().__init__(message)
+        super().__init__(one_line(message))
 
     def __reduce__(self):
         return (type(self), (self.code, str(self)))
@@ -49,7 +65,7 @@ class AnnotationError(MmdgenError):
 
     def __init__(self, code: str, message: str) -> None:
         self.code = code
-        super().__init__(message)
+        super().__init__(one_line(message))
 
     def __reduce__(self):
         return (type(self), (self.code, str(self)))

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from mmdgen.errors import one_line
 from mmdgen.model.records import Diagnostic
+
+MESSAGE_LIMIT = 300  # characters; a file has thousands of them where it is damaged throughout
 
 # code: what was found, and what was done about it
 CODES = {
@@ -46,7 +49,7 @@ class Diagnostics:
         """Note one repair. `section` is the file's section, `index` the (first) element there, -1 for the section."""
         if code not in CODES:
             raise KeyError(f"{code!r} is not listed in mmdgen.model.diagnostics.CODES")
-        self._found.append(Diagnostic(code, section, index, message))
+        self._found.append(Diagnostic(code, section, index, one_line(message, MESSAGE_LIMIT)))
 
     def as_tuple(self) -> tuple[Diagnostic, ...]:
         """Everything noted so far."""
