@@ -486,6 +486,18 @@ def test_values_that_mean_nothing_are_repaired_and_counted():
     assert [track.sample(0) for track in motion.morphs.values()] == [0, 2]
 
 
+def test_control_points_outside_the_square_are_moved_to_its_edge():
+    wild = np.array([[200, 0, 128, 127]] * 4, np.uint8)
+    edge = np.minimum(wild, 127)
+    a, b = (
+        tracks(bone_keys(("頭", 0, 0, (0, 0, 0, 1), LINEAR), ("頭", 9, 1, (0, 0, 0, 1), curves))).bones["頭"]
+        for curves in (wild, edge)
+    )
+    frames = np.linspace(0, 9, 50)
+    assert np.array_equal(a.sample(frames)[0], b.sample(frames)[0])
+    assert (np.diff(a.sample(frames)[0], axis=0) >= 0).all()
+
+
 def test_an_empty_motion_has_no_tracks():
     motion = tracks_of(VmdFile(vmd.SIGNATURE, b"", np.zeros(0, vmd.BONE)))
     assert (motion.bones, motion.morphs, motion.repaired, motion.last_frame) == ({}, {}, 0, 0)

@@ -40,7 +40,6 @@ def read_vmd(data: bytes, file: str = "<bytes>") -> VmdFile:
                 mark = cursor.mark()
         if cursor.remaining:
             sections["properties"], sections["iks"] = _properties(cursor)
-            mark = cursor.mark()
     except TruncatedError:
         cursor.rewind(mark)
     return VmdFile(signature=signature, name=name, **sections, tail=cursor.rest())
