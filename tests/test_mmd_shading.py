@@ -1,6 +1,6 @@
 """`--shading mmd` against its formulas, worked out in numpy here: base, texture, sphere maps, toon, highlight, morphs.
 
-A quad with chosen normals fills the picture, so that every pixel can be told in advance (docs/rendering.md).
+A quad with chosen normals fills the picture, so that every pixel can be told in advance (docs/shading.md).
 """
 
 from __future__ import annotations

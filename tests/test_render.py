@@ -16,9 +16,10 @@ from mmdgen.model.records import MorphTerm
 from mmdgen.pose.sampling import sample_poses
 from mmdgen.pose.skinning import skin
 from mmdgen.pose.vocabulary import THA1
+from mmdgen.render import draws
 from mmdgen.render.prepare import linear_to_srgb, premultiply, prepare_model, srgb_to_linear
 from mmdgen.render.renderer import Renderer
-from mmdgen.render.view import View
+from mmdgen.render.view import SHADINGS, View
 
 pytestmark = pytest.mark.gl
 
@@ -270,13 +271,14 @@ def test_outlines_widen_the_silhouette_by_their_size(renderer):
 # Exact shortcuts
 
 
+@pytest.mark.parametrize("shading", SHADINGS)
 @pytest.mark.parametrize("kind", ["plain", "bone morph"])
-def test_expression_images_equal_full_redraws_bit_for_bit(renderer, kind):
+def test_expression_images_equal_full_redraws_bit_for_bit(renderer, kind, shading):
     poses = sample_poses(THA1, 5, "toy", 0, 12)
     toy, binding = (toy_builder(), toy_binding()) if kind == "plain" else (rich_toy(hang=3), rich_binding())
     for number, material in enumerate(toy.materials):
         toy.materials[number] = dataclasses.replace(material, flags=pmx.EDGE, edge_size=3.0)
-    prepared = prepare_model(toy.model(), binding, toy_view(outline=1.0))
+    prepared = prepare_model(toy.model(), binding, toy_view(outline=1.0, shading=shading))
     assert prepared.rig.expression_box is not None
     assert 0 < len(prepared.rig.expression_index) < len(prepared.rig.index)
     with renderer.scene(prepared) as scene:
@@ -445,27 +447,73 @@ def test_material_morphs_show_hidden_parts(renderer):
     np.testing.assert_allclose(half[180, 128, :3], linear_to_srgb(mixed) * 255, atol=2)
 
 
-def test_atlas_tiles_match_single_pictures(renderer, monkeypatch):
+def blushing_toy():
+    """The toy with toon ramps, highlights and outlines, and a blush that its mouth morph shows with an outline."""
+    toy = toy_builder()
+    toy.quad((0, 17.9, -2), (0.4, 0, 0), (0, 0.2, 0))
+    toy.material("blush", RED, alpha=0.0)
+    for number, material in enumerate(toy.materials):
+        toy.materials[number] = dataclasses.replace(
+            material, flags=pmx.EDGE, edge_size=8.0, edge_color=(0.4, 0.1, 0.2, 1.0), specular=(0.2, 0.3, 0.4)
+        )
+    row = np.zeros(2, pmx.MATERIAL_OFFSET)
+    row["material"], row["operation"] = (len(toy.materials) - 1, -1), 1
+    row["diffuse"][0], row["toon"][1], row["edge_size"][1] = (0, 0, 0, 1), (0.1, 0, 0, -0.3), 2
+    toy.morphs.append(pmx.PmxMorph("照れ", "", 4, pmx.MORPH_MATERIAL, row))
+    binding = toy_binding()
+    return toy, dataclasses.replace(binding, terms={**binding.terms, "mouth": (MorphTerm(2), MorphTerm(3))})
+
+
+@pytest.mark.parametrize("shading", SHADINGS)
+def test_a_part_that_a_morph_hides_takes_its_outline_along(renderer, shading):
+    toy, binding = blushing_toy()
+    hidden, shown = draw(renderer, toy, [THA1.pose(mouth=v) for v in (0, 1)], binding, outline=1.0, shading=shading)
+    bare, bare_binding = toy_builder(), toy_binding()
+    for number, material in enumerate(bare.materials):
+        bare.materials[number] = dataclasses.replace(
+            material, flags=pmx.EDGE, edge_size=8.0, edge_color=(0.4, 0.1, 0.2, 1.0), specular=(0.2, 0.3, 0.4)
+        )
+    (expected,) = draw(renderer, bare, [THA1.pose(mouth=0)], bare_binding, outline=1.0, shading=shading)
+    assert np.abs(hidden.astype(int) - expected).max() <= 1
+    assert (np.abs(shown.astype(int) - hidden).max(axis=-1) > 30).mean() > 0.01
+
+
+@pytest.mark.parametrize("shading", SHADINGS)
+def test_pose_data_too_large_for_a_uniform_block(renderer, monkeypatch, shading):
+    toy, binding = blushing_toy()
+    poses = sample_poses(THA1, 2, "storage", 0, 5)
+    prepared = prepare_model(toy.model(), binding, toy_view(size=64, outline=1.0, shading=shading))
+    with renderer.scene(prepared) as scene:
+        block = list(scene.posed(poses))
+    monkeypatch.setattr(draws, "_UNIFORM_BLOCK", 8)
+    with renderer.scene(prepared) as scene:
+        storage = list(scene.posed(poses))
+    for a, b in zip(block, storage, strict=True):
+        assert np.abs(a.astype(int) - b).max() <= 1
+
+
+@pytest.mark.parametrize("shading", SHADINGS)
+def test_atlas_tiles_match_single_pictures(renderer, monkeypatch, shading):
     """Batches on one atlas, partial last batch included: the same but for rounding at edges, nothing leaks between."""
     poses = sample_poses(THA1, 2, "atlas", 0, 11)
     wide = rich_toy()
     wide.quad((0, 17.9, -1.5), (9, 0, 0), (0, 0.2, 0))
     wide.material("beam far beyond the frame", YELLOW)
-    cases = [(toy_builder(), toy_binding()), (wide, rich_binding())]
-    prepared = [prepare_model(toy.model(), binding, toy_view(size=128)) for toy, binding in cases]
+    cases = [(toy_builder(), toy_binding()), (wide, rich_binding()), blushing_toy()]
+    prepared = [prepare_model(toy.model(), binding, toy_view(size=128, shading=shading)) for toy, binding in cases]
     pictures = {}
     for tiles in ((1, 1), (3, 2)):
         monkeypatch.setattr(renderer, "tiles", tiles)
         for number, item in enumerate(prepared):
             with renderer.scene(item) as scene:
                 pictures[tiles, number] = [scene.rest(), *scene.expressions(poses), *scene.posed(poses)]
-    for number in range(2):
+    for number in range(3):
         single, atlas = pictures[(1, 1), number], pictures[(3, 2), number]
         assert len(single) == len(atlas) == 23
         for a, b in zip(single, atlas, strict=True):
             different = (np.abs(a.astype(int) - b) > 1).any(axis=-1)
             # Rounding decides between samples at edges, and between the crossing triangles of the second toy.
-            assert different.mean() < (0.004 if number == 0 else 0.008)
+            assert different.mean() < (0.008 if number == 1 else 0.004)
 
 
 def test_atlas_expressions_leave_no_seam(renderer, monkeypatch):

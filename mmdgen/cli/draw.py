@@ -87,7 +87,7 @@ def read_camera(path: Path) -> Camera:
 @click.option(
     "--camera",
     type=click.Path(path_type=Path, exists=True, dir_okay=False),
-    help="JSON with another camera: position, target, near, far, and fov or height (docs/rendering.md).",
+    help="JSON with another camera: position, target, near, far, and fov or height (docs/shading.md).",
 )
 @click.option("--ambient", type=click.FloatRange(0, 100), help="Ambient light of phong [0.5].")
 @click.option("--outline", type=click.FloatRange(0, 100), default=1.0, show_default=True, help="Scale of the outlines.")

@@ -15,7 +15,7 @@ from mmdgen.pose.binding import PoseBinding
 from mmdgen.pose.rig import Frame, Rig, build_rig
 from mmdgen.render.view import MMD, PHONG, View
 
-# Measured against MikuMikuDance 9.32 (docs/rendering.md): an edge of size 1 is pushed out by 0.0008 of the camera's
+# Measured against MikuMikuDance 9.32 (docs/shading.md): an edge of size 1 is pushed out by 0.0008 of the camera's
 # distance, less where the field of view is narrower than 30 degrees. In its pictures that is 0.0015 of the height.
 EDGE_PER_DISTANCE, EDGE_FOV_DEG = 0.0008, 30.0
 EDGE_FRACTION = 0.0015

@@ -13,7 +13,7 @@ from mmdgen.geometry import look_at, orthographic, perspective
 SAMPLE_GRIDS = {1: 1, 4: 2, 9: 3, 16: 4}
 PHONG, MMD = "phong", "mmd"
 SHADINGS = (PHONG, MMD)
-# MikuMikuDance's light as it is when the program starts, measured against its pictures (docs/rendering.md).
+# MikuMikuDance's light as it is when the program starts, measured against its pictures (docs/shading.md).
 MMD_LIGHT = 0.6
 
 Vector = tuple[float, float, float]

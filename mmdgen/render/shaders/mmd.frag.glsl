@@ -1,4 +1,4 @@
-// MikuMikuDance's own shading with self-shadow off, as measured against MMD 9.32 (docs/rendering.md): everything in
+// MikuMikuDance's own shading with self-shadow off, as measured against MMD 9.32 (docs/shading.md): everything in
 // sRGB-encoded values as they are, without any conversion.
 //   base = clamp(diffuse * light + ambient) * texture; sphere map multiplied or added; * toon(0, 0.5 - 0.5 n.l); + specular
 // Normals are interpolated and not made unit length again: that shows on coarse meshes. Output: premultiplied.
