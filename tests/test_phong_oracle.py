@@ -235,6 +235,44 @@ def test_level_0_textures_agree_to_rounding(renderer, tmp_path):
         assert found.wrong < 0.001
 
 
+@pytest.mark.parametrize("deform", [pmx.BDEF2, pmx.SDEF], ids=["bdef2", "sdef"])
+def test_normals_and_hulls_under_a_large_turn(renderer, deform):
+    """A bone morph of 110 degrees: blended normals are much shorter than 1, spherical ones turn with the slerp."""
+    toy = ToyBuilder()
+    toy.bones.append(pmx.PmxBone("捻り", position=(0, 17.6, 0), parent_index=2))
+
+    def weights(y: float):
+        centres = ((0, 17.6, 0), (0, 18.0, 0), (0, 17.2, 0)) if deform == pmx.SDEF else None
+        return deform, (3, 2), (float(np.clip((y - 16.9) / 1.5, 0, 1)),), centres
+
+    ball(toy, (0, 17.6, 0), 0.9, weights, rings=14)
+    edge = {"flags": pmx.EDGE, "edge_size": 30.0, "edge_color": (1.0, 0.3, 0.1, 1.0)}
+    toy.material("bent", (0.9, 0.8, 1.0), specular=(0.3, 0.3, 0.3), specular_power=9.0, **edge)
+    row = np.zeros(1, pmx.BONE_OFFSET)
+    angle, axis = np.radians(110), np.array([0.6, 0.0, 0.8])
+    row["bone"], row["rotation"] = 3, (*(axis * np.sin(angle / 2)), np.cos(angle / 2))
+    toy.vertex_morph("a", {0: (0.0, 0.01, 0.0)})
+    toy.vertex_morph("b", {1: (0.0, 0.01, 0.0)})
+    toy.morphs.append(pmx.PmxMorph("捻り", "", 4, pmx.MORPH_BONE, row))
+    view = toy_view(size=96, samples=4, ambient=0.2, directional=0.8, specular=1.0, outline=1.0)
+    for mouth in (0.4, 1.0):
+        found = compare(renderer, toy.model(), toy_binding(), THA1.pose(mouth=mouth), view)
+        assert found.mean < 0.1
+        assert found.worst <= 1
+        assert found.wrong < 0.002
+
+
+def test_of_layers_in_one_plane_the_later_shows(renderer):
+    toy = toy_builder()
+    for number, alpha in enumerate((1.0, 0.5, 1.0, 0.3)):
+        toy.quad((0, 17.9, -2), (1.5 - 0.3 * number, 0, 0), (0, 1, 0))
+        toy.material(f"{number}", (RED, YELLOW, GREY, RED)[number], alpha)
+    for samples in (1, 4):
+        found = compare(renderer, toy.model(), toy_binding(), REST, toy_view(size=64, samples=samples))
+        assert found.worst <= 1
+        assert found.wrong == 0
+
+
 @pytest.mark.parametrize("size", [24, 40])
 def test_minified_smooth_textures(renderer, tmp_path, size):
     """Several levels down: the right level is taken, and its texels are means in linear light."""

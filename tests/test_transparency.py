@@ -383,7 +383,9 @@ def test_a_fringe_over_a_face_has_no_rim(renderer, tmp_path, hidden, half, side)
 
 @settings(max_examples=12)
 @given(
-    st.lists(st.tuples(st.tuples(*[st.floats(0, 1)] * 3), st.floats(0.02, 1), st.floats(-4, 4)), min_size=1, max_size=7)
+    st.lists(
+        st.tuples(st.tuples(*[st.floats(0, 1)] * 3), st.floats(0.02, 1), st.integers(-2, 2)), min_size=1, max_size=7
+    )
 )
 def test_layers_follow_the_order_of_materials(renderer, tmp_path_factory, layers):
     """Each material over the ones before it, unless it lies behind what was drawn earlier: MMD does not sort."""
