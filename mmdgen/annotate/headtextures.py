@@ -84,7 +84,7 @@ def require_head_textures(model: Model, annotation: Annotation) -> tuple[LostTex
         )
         raise ModelError(
             "head_textures_missing",
-            f"{model.path}: the head would be drawn white without {len(needed)} of its textures: {rows}; "
+            f"{model.path}: parts of the head would be white, as {len(needed)} of its textures cannot be read: {rows}; "
             "put the files beside the model",
         )
     return lost
