@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import re
 import struct
 from collections.abc import Callable, Iterator
@@ -13,17 +14,24 @@ from fuzz_seeds import reader_and_writer
 
 from mmdgen import rng
 from mmdgen.annotate.auto import annotate
+from mmdgen.annotate.headtextures import require_head_textures
 from mmdgen.errors import AnnotationError, FormatError, MmdgenError, ModelError
+from mmdgen.formats.vmd.records import VmdFile
 from mmdgen.model.load import model_from_bytes
 from mmdgen.model.records import Model, MorphKind, MorphTerm
 from mmdgen.model.textures import MAX_PIXELS, MAX_SIDE, decode_image
 from mmdgen.pose.binding import PoseBinding
+from mmdgen.pose.keyframes import tracks_of
 from mmdgen.pose.rig import Frame, build_rig
+from mmdgen.pose.skinning import skin
 from mmdgen.pose.vocabulary import THA1
+from mmdgen.render.prepare import Prepared, prepare_model
+from mmdgen.render.view import MMD, PHONG, View
 
 NOWHERE = Path("fuzz-no-such-folder") / "model"  # beside which no texture is found
 POSITION_LIMIT = 1e6 + 1  # MU, as model.skeleton promises
 RIG_EVERY, ANNOTATE_EVERY = 2, 3  # models that a rig is built of, and that are annotated: one in so many
+MOTION_EVERY = 4
 MESSAGE_LIMIT = 4000  # characters of an error: a message never repeats a file
 
 # What a file of so many bytes may take, beside what the process holds already (see `allowance`).
@@ -74,7 +82,7 @@ def check_error(error: MmdgenError, kind: type[MmdgenError] | tuple[type[MmdgenE
         what.encode("utf-8")
     except UnicodeEncodeError:
         raise FindingError("unprintable_error", repr(what)) from None
-    if len(what) > MESSAGE_LIMIT or "\n" in what or "\0" in what:
+    if len(what) > MESSAGE_LIMIT or re.search("[\\x00-\\x1f\\x7f-\\x9f]", what):
         raise FindingError("unreadable_error", f"{len(what)} characters: {what[:500]!r}")
     if isinstance(error, FormatError):
         if not 0 <= error.offset <= size:
@@ -130,7 +138,8 @@ def problems(model: Model) -> Iterator[str]:
     except UnicodeEncodeError as error:
         yield f"a text that cannot be printed: {error.object[max(error.start - 40, 0) : error.end + 40]!r}"
     for item in model.diagnostics:
-        if not re.fullmatch("[a-z][a-z0-9_]+", item.code) or len(item.message) > MESSAGE_LIMIT:
+        shown = len(item.message) <= MESSAGE_LIMIT and not re.search("[\\x00-\\x1f\\x7f-\\x9f]", item.message)
+        if not re.fullmatch("[a-z][a-z0-9_]+", item.code) or not shown:
             yield f"diagnostic {item.code} of {len(item.message)} characters"
 
 
@@ -174,7 +183,7 @@ def _skeleton_problems(model: Model) -> Iterator[str]:
         yield "order is no permutation"
     else:
         for name in ("parent", "append_source"):
-            needed = getattr(skeleton, name)
+            needed = getattr(skeleton, name).clip(-1, count - 1)
             late = (needed >= 0) & (place[needed] >= place[:count])
             if late.any():
                 yield f"{name} of bone {np.argmax(late)} comes after it: a cycle, or a wrong order"
@@ -214,8 +223,8 @@ def _morph_problems(model: Model) -> Iterator[str]:
                 yield f"{where} has rotations of length {length.max()}"
 
 
-def check_file(kind: str, data: bytes) -> str:
-    """Read, write and compare a PMX, PMD, VMD or PVD file."""
+def check_file(kind: str, data: bytes, number: int = 0) -> str:
+    """Read, write and compare a PMX, PMD, VMD or VPD file; sample a motion."""
     read, write = reader_and_writer(kind)
     try:
         file = read(data, "fuzz")
@@ -225,7 +234,21 @@ def check_file(kind: str, data: bytes) -> str:
     if written != data:
         at = next((i for i, (a, b) in enumerate(zip(written, data, strict=False)) if a != b), -1)
         raise FindingError("round_trip", f"{len(data)} bytes became {len(written)}, the first difference is at {at}")
+    if kind == "vmd" and number % MOTION_EVERY == 0:
+        _check_motion(file)
     return "accepted"
+
+
+def _check_motion(file: VmdFile) -> None:
+    tracks = tracks_of(file)
+    frames = np.array([0.0, 1.5, tracks.last_frame - 0.5, tracks.last_frame + 1e9])
+    for track in tracks.bones.values():
+        position, rotation = track.sample(frames)
+        if not np.isfinite(position).all() or np.abs(np.linalg.norm(rotation, axis=-1) - 1).max() > 1e-6:
+            raise FindingError("motion", f"positions {position.tolist()}, rotations {rotation.tolist()}")
+    for track in tracks.morphs.values():
+        if not np.isfinite(track.sample(frames)).all():
+            raise FindingError("motion", f"weights {track.sample(frames).tolist()}")
 
 
 def check_model(kind: str, data: bytes, number: int) -> str:
@@ -244,14 +267,26 @@ def check_model(kind: str, data: bytes, number: int) -> str:
         _check_rig(model, number, len(data))
     if number % ANNOTATE_EVERY == 0:
         try:
-            annotate(model)
+            annotated(model)
         except MmdgenError as error:
             check_error(error, (AnnotationError, ModelError), len(data))
     return "accepted"
 
 
-def _check_rig(model: Model, number: int, size: int) -> None:
-    """Build a rig on drawn bones and morphs and pose it."""
+def annotated(model: Model) -> Prepared:
+    """`model` as a dataset would draw it: annotated, with the textures of its head, reduced to its view."""
+    annotation = annotate(model)
+    bounds = annotation.bounds
+    if not (np.isfinite([bounds.chin_y, bounds.top_y, bounds.center_x]).all() and bounds.chin_y < bounds.top_y):
+        raise FindingError("annotation", f"{bounds}")
+    with contextlib.suppress(ModelError):  # what is missing is drawn white, if one insists
+        require_head_textures(model, annotation)
+    binding = PoseBinding(THA1, annotation.neck, annotation.head, annotation.parameter_terms(), bounds.center_x)
+    return prepare_model(model, binding, View.of_head(bounds.chin_y, bounds.top_y, bounds.center_x, size=64))
+
+
+def _drawn_binding(model: Model, number: int) -> PoseBinding:
+    """Any bones as neck and head, any morphs as eyes and mouth."""
     random = rng.generator(number, "tests", "fuzz", "rig")
     neck, head = random.integers(0, len(model.skeleton.name), 2).tolist()
     names = [parameter.name for parameter in THA1.parameters if parameter.kind == "morph"]
@@ -260,9 +295,16 @@ def _check_rig(model: Model, number: int, size: int) -> None:
         for name, side in zip(names, ("both", "left", "right"), strict=True):
             chosen = random.integers(0, len(model.morphs), 2).tolist()
             terms[name] = tuple(MorphTerm(morph, float(random.uniform(0.2, 1)), side) for morph in chosen)
-    x, y = (float(np.median(model.position[:, axis])) for axis in (0, 1))
+    return PoseBinding(THA1, neck, head, terms, float(np.median(model.position[:, 0])))
+
+
+def _check_rig(model: Model, number: int, size: int) -> None:
+    """Build a rig on drawn bones and morphs and pose it, as for drawing and vertex by vertex."""
+    binding = _drawn_binding(model, number)
+    random = rng.generator(number, "tests", "fuzz", "poses")
+    x, y = binding.center_x, float(np.median(model.position[:, 1]))
     try:
-        rig = build_rig(model, PoseBinding(THA1, neck, head, terms, x), Frame(x - 2, x + 2, y - 2, y + 2, 0.1))
+        rig = build_rig(model, binding, Frame(x - 2, x + 2, y - 2, y + 2, 0.1))
     except MmdgenError as error:
         check_error(error, ModelError, size)
         return
@@ -278,6 +320,8 @@ def _check_rig(model: Model, number: int, size: int) -> None:
             raise FindingError("rig", f"{name} is not finite")
     if rig.index.size and rig.index.max() >= len(rig.vertex):
         raise FindingError("rig", "an index is out of range")
+    if number % (4 * RIG_EVERY) == 0 and not np.isfinite(skin(model, binding, poses[0])).all():
+        raise FindingError("rig", "a posed vertex is not finite")
 
 
 # -- textures ----------------------------------------------------------------------------------------------------------
@@ -383,7 +427,40 @@ def targets() -> dict[str, Callable[[bytes, int], str]]:
         if kind in ("pmx", "pmd"):
             known[kind] = lambda data, number, kind=kind: check_model(kind, data, number)
         else:
-            known[kind] = lambda data, number, kind=kind: check_file(kind, data)
+            known[kind] = lambda data, number, kind=kind: check_file(kind, data, number)
     for kind in IMAGE_KINDS:
         known[kind] = lambda data, number: check_texture(data)
     return known
+
+
+def unlimited(kind: str, data: bytes) -> int:
+    """The allowance where memory is not what is looked at: drivers of software renderers map what they like."""
+    return 1 << 40
+
+
+def drawings() -> dict[str, Callable[[bytes, int], str]]:
+    """Targets that draw a small picture of every model that can be drawn, on this process's renderer."""
+    from mmdgen.render.renderer import Renderer
+
+    renderer = Renderer()
+
+    def draw(data: bytes, number: int) -> str:
+        try:
+            model = model_from_bytes(data, NOWHERE)
+            low, high = (np.quantile(model.position[:, 1].astype(np.float64), q) for q in (0.3, 0.9))
+            binding = _drawn_binding(model, number)
+            shading = (PHONG, MMD)[number % 2]
+            view = View.of_head(float(low), float(high) + 0.1, binding.center_x, size=64, shading=shading)
+            prepared = prepare_model(model, binding, view)
+        except MmdgenError as error:
+            return check_error(error, (FormatError, ModelError), len(data))
+        random = rng.generator(number, "tests", "fuzz", "poses")
+        poses = random.uniform(-1, 1, (2, len(THA1.parameters))).astype(np.float32)
+        with renderer.scene(prepared) as scene:
+            images = [scene.rest(), *(np.asarray(image) for image in scene.posed(poses))]
+        for image in images:
+            if image.shape != (64, 64, 4) or image[image[..., 3] == 0][:, :3].any():
+                raise FindingError("picture", f"{image.shape}, or colour where nothing is")
+        return "accepted"
+
+    return {"pmx": draw, "pmd": draw}

@@ -251,7 +251,7 @@ def image_seeds(kind: str) -> Iterator[Seed]:
                 ("rgba", rgba, "tiff_adobe_deflate"),
                 ("palette", palette, "packbits"),
                 ("rgb", rgb, "jpeg"),
-                ("bits", grey.convert("1"), "group4"),
+                ("bits", grey.convert("1"), "packbits"),
                 ("deep", deep, None),
                 ("grey", grey, "tiff_deflate"),
             )

@@ -262,7 +262,7 @@ def mutate(draw: Draw, seeds: Sequence[Seed]) -> tuple[Seed, bytes]:
     then blind damage may follow. Half of the cases are structural only, a quarter blind only. Check sums are mended
     three times of four.
     """
-    seed = draw.one(seeds)
+    seed = draw.one([seed for seed in seeds for _ in range(seed.weight)])
     data = bytearray(seed.data)
     way = draw.below(8)
     if way < 6:

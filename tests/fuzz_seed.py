@@ -34,7 +34,10 @@ class Record(NamedTuple):
 
 @dataclasses.dataclass(frozen=True)
 class Seed:
-    """A whole file. `cuts` are the offsets where sections or chunks begin; `mend` makes check sums right again."""
+    """A whole file. `cuts` are the offsets where sections or chunks begin; `mend` makes check sums right again.
+
+    It is taken `weight` times as often as others.
+    """
 
     kind: str
     name: str
@@ -43,3 +46,4 @@ class Seed:
     records: tuple[Record, ...] = ()
     cuts: tuple[int, ...] = ()
     mend: Callable[[bytes], bytes] | None = None
+    weight: int = 1

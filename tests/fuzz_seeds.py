@@ -27,7 +27,9 @@ from toy import CHIN, TOP, ToyBuilder, toy_builder
 
 from mmdgen.errors import FormatError
 from mmdgen.formats import cursor as cursors
+from mmdgen.formats.pmd import records as pmd
 from mmdgen.formats.pmd import write_pmd
+from mmdgen.formats.pmd.records import PmdFile, PmdMorph
 from mmdgen.formats.pmx import records as pmx
 from mmdgen.formats.pmx.writer import write_pmx
 
@@ -134,7 +136,7 @@ def _recording() -> Iterator[None]:
         yield
 
 
-def mapped(kind: str, name: str, data: bytes) -> Seed:
+def mapped(kind: str, name: str, data: bytes, weight: int = 1) -> Seed:
     """The seed of a file; of one that its reader rejects, the map reaches as far as the reader came."""
     read, _ = reader_and_writer(kind)
     with _recording(), contextlib.suppress(FormatError):
@@ -147,6 +149,7 @@ def mapped(kind: str, name: str, data: bytes) -> Seed:
         tuple(field for field in notes.fields if field.size),
         tuple(record for record in notes.records if record.start < record.end),
         tuple(sorted({0, *notes.cuts, len(data)})),
+        weight=weight,
     )
 
 
@@ -179,6 +182,7 @@ def head_builder() -> ToyBuilder:
     middle, up = np.array((0.0, 16.0, 0.0)), np.array((0.0, 1.0, 0.0))
     toy.box((-0.3, 15, -0.3), (0.3, 16.9, 0.3), (pmx.SDEF, (1, 2), (0.5,), (middle, middle - up, middle + up)))
     toy.material("首")
+    toy.textures += ["tex\\肌.png", "目.bmp"]
     first, rings, around = len(toy.positions), 7, 9
     for ring in range(rings):
         rise = np.pi * (ring / (rings - 1) - 0.5)
@@ -193,7 +197,7 @@ def head_builder() -> ToyBuilder:
         for step in range(around):
             i, j = first + ring * around + step, first + ring * around + (step + 1) % around
             toy.faces += [(i, i + around, j), (j, i + around, j + around)]
-    toy.material("顔")
+    toy.material("顔", texture_index=0, sphere_index=1, sphere_mode=1)
     follows = (pmx.BDEF1, (3,), (1.0,), None)
     lids = {}
     for side, x in (("left", 0.42), ("right", -0.42)):
@@ -201,7 +205,7 @@ def head_builder() -> ToyBuilder:
         toy.quad((x, 17.88, -1.05), (0.2, 0, 0), (0, 0.02, 0), face)
     toy.quad((0, 17.3, -1.02), (0.2, 0, 0), (0, 0.03, 0), face)
     lower = toy.quad((0, 17.24, -1.02), (0.2, 0, 0), (0, 0.03, 0), face)
-    toy.material("目")
+    toy.material("目", texture_index=1, flags=0x11)
     down = (0, -0.22, 0)
     toy.vertex_morph("まばたき", {int(v): down for side in lids for v in lids[side]})
     toy.vertex_morph("ウィンク", {int(v): down for v in lids["left"]})
@@ -221,10 +225,10 @@ def head_builder() -> ToyBuilder:
 
 def _pmx_seeds() -> Iterator[Seed]:
     head, toy = head_builder().file(), toy_builder().file()
-    yield mapped("pmx", "head", write_pmx(head))
-    yield mapped("pmx", "toy", write_pmx(toy))
+    yield mapped("pmx", "head", write_pmx(head), 10)
+    yield mapped("pmx", "toy", write_pmx(toy), 3)
     sane = pmx.PmxHeader(version=2.1, additional_uv_count=1)
-    yield mapped("pmx", "all records", write_pmx(build_pmx(1, sane, vertices=6)))
+    yield mapped("pmx", "all records", write_pmx(build_pmx(1, sane, vertices=6)), 4)
     wide = pmx.PmxHeader(
         version=2.1,
         encoding="utf-8",
@@ -245,9 +249,50 @@ def _pmx_seeds() -> Iterator[Seed]:
     yield mapped("pmx", "empty", write_pmx(build_pmx(6, vertices=0, records=0)))
 
 
+def head_pmd() -> PmdFile:
+    """The same head as a PMD file, without what PMD does not have."""
+    head = head_builder().file()
+    vertices = np.zeros(len(head.vertices), pmd.VERTEX)
+    for name in ("position", "normal", "uv"):
+        vertices[name] = head.vertices[name]
+    vertices["bone"] = head.vertices["bone_index"][:, :2].clip(0)
+    vertices["weight"] = np.where(head.vertices["deform"] == pmx.BDEF1, 100, 60)
+    materials = np.zeros(len(head.materials), pmd.MATERIAL)
+    materials["diffuse"], materials["alpha"], materials["toon"] = 0.5, 1, pmd.NO_TOON
+    materials["index_count"] = [material.index_count for material in head.materials]
+    bones = np.zeros(len(head.bones), pmd.BONE)
+    for bone, row in zip(head.bones, bones, strict=True):
+        row["name"], row["parent"] = _fixed(bone.name, 20), bone.parent_index & 0xFFFF
+        row["tail"], row["position"] = pmd.NONE, bone.position
+        if bone.append_index >= 0:
+            row["kind"], row["tail"], row["ik"] = pmd.ROTATION_SHARE, bone.append_index, 100 * bone.append_ratio % 65536
+    moved = [morph for morph in head.morphs if morph.kind == pmx.MORPH_VERTEX]
+    base = np.zeros(len(np.unique(np.concatenate([morph.offsets["vertex"] for morph in moved]))), pmd.OFFSET)
+    base["index"] = np.unique(np.concatenate([morph.offsets["vertex"] for morph in moved]))
+    morphs = [PmdMorph(_fixed("base", 20), pmd.MORPH_BASE, base)]
+    for morph in moved:
+        entries = np.zeros(len(morph.offsets), pmd.OFFSET)
+        entries["index"], entries["offset"] = (
+            np.searchsorted(base["index"], morph.offsets["vertex"]),
+            morph.offsets["offset"],
+        )
+        morphs.append(PmdMorph(_fixed(morph.name, 20), morph.panel, entries))
+    return PmdFile(
+        version=1.0,
+        name=_fixed("head", pmd.NAME_SIZE),
+        comment=_fixed("", pmd.COMMENT_SIZE),
+        vertices=vertices,
+        indices=head.faces.ravel().astype("<u2"),
+        materials=materials,
+        bones=bones,
+        morphs=tuple(morphs),
+    )
+
+
 def _pmd_seeds() -> Iterator[Seed]:
     whole = small_pmd()
-    yield mapped("pmd", "whole", write_pmd(whole))
+    yield mapped("pmd", "whole", write_pmd(whole), 2)
+    yield mapped("pmd", "head", write_pmd(head_pmd()), 2)
     old = {"english_flag": None, "english": None, "toons": None, "bodies": None, "joints": None}
     yield mapped("pmd", "old", write_pmd(small_pmd(**old)))
     yield mapped("pmd", "no english", write_pmd(small_pmd(english_flag=0, english=None)))

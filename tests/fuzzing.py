@@ -22,10 +22,12 @@ import importlib
 import io
 import multiprocessing
 import multiprocessing.connection
+import multiprocessing.forkserver
 import os
 import re
 import resource
 import signal
+import sys
 import tempfile
 import time
 import traceback
@@ -33,6 +35,7 @@ import warnings
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
+from unittest import mock
 
 from fuzz_checks import FindingError
 from fuzz_mutators import Draw, mutate
@@ -301,6 +304,16 @@ def run(
     return run_jobs(jobs, settings, workers=workers, out=out, progress=progress)
 
 
+def _context() -> Any:
+    """A process that has imported what the workers need forks them, so that replacing one takes no time."""
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload(["fuzzing"])
+    # Some versions of Python do not hand their search path to that process.
+    with mock.patch.dict(os.environ, PYTHONPATH=os.pathsep.join(path for path in sys.path if path)):
+        multiprocessing.forkserver.ensure_running()
+    return context
+
+
 def run_jobs(
     jobs: Sequence[tuple[str, int, Any]],
     settings: Settings,
@@ -315,7 +328,7 @@ def run_jobs(
     queue = collections.deque(jobs)
     total = sum(job[2] - job[1] if isinstance(job[2], int) else 1 for job in jobs)
     done = 0
-    context = multiprocessing.get_context("spawn")
+    context = _context()
     with tempfile.TemporaryDirectory(prefix="fuzz-") as folder:
         number = 0
         hands: list[_Hand] = []
