@@ -24,7 +24,7 @@ from mmdgen.formats.pmx.writer import write_pmx
 _WIDE = pmx.PmxHeader(
     vertex_index_size=4, texture_index_size=4, material_index_size=4, bone_index_size=4, morph_index_size=4
 )
-_NAN = (float("nan"),) * 3
+_NAN = (float("nan"), float("nan"), float("nan"))
 
 
 def _head(**changes) -> bytes:
@@ -170,7 +170,7 @@ BOMBS: dict[str, tuple[str, Callable[[], bytes]]] = {
     "a chain from the end": ("pmx", lambda: _bones(10_000, lambda i: pmx.PmxBone(f"b{i}", parent_index=i + 1))),
     "a chain without places": (
         "pmx",
-        lambda: _bones(10_000, lambda i: pmx.PmxBone(f"b{i}", parent_index=i - 1, position=_NAN)),
+        lambda: _bones(20_000, lambda i: pmx.PmxBone(f"b{i}", parent_index=i - 1, position=_NAN)),
     ),
     "many circles": ("pmx", lambda: _bones(10_000, lambda i: pmx.PmxBone(f"b{i}", parent_index=i ^ 1))),
     "a circle of bones": (
@@ -223,7 +223,7 @@ BOMBS: dict[str, tuple[str, Callable[[], bytes]]] = {
             3_000, lambda i: pmx.PmxMorph("あ", "", 3, 2, _table(2, bone=[4, 5], translation=(0, -1, 0), rotation=0.5))
         ),
     ),
-    "many textures": ("pmx", lambda: _head(textures=tuple(f"テクスチャ\\顔{i}.png" for i in range(10_000)))),
+    "many textures": ("pmx", lambda: _head(textures=tuple(f"テクスチャ\\顔{i}.png" for i in range(5_000)))),
     "a long texture name": ("pmx", lambda: _head(textures=("../" * 200_000 + "é" * 100_000,))),
     "textures of damaged names": ("pmx", lambda: _head(textures=tuple(f"a\ud800ä{i}" for i in range(10_000)))),
     "many materials": (
@@ -256,3 +256,13 @@ BOMBS: dict[str, tuple[str, Callable[[], bytes]]] = {
     "a circle of directories": ("tiff", _tiff_loop),
     "chunks of no kind": ("webp", _webp_chunks),
 }
+
+
+def costly_jobs() -> list[tuple[str, int, bytes]]:
+    """All of them as jobs of `fuzzing.run_jobs`; numbers that are multiples of 12 get a rig and an annotation."""
+    return [(kind, 12 * number, make()) for number, (kind, make) in enumerate(BOMBS.values())]
+
+
+def name_of(number: int) -> str:
+    """What the case `number` of `costly_jobs` is called."""
+    return list(BOMBS)[number // 12]

@@ -7,6 +7,7 @@ import re
 import struct
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from fuzz_seed import IMAGE_KINDS, MODEL_KINDS
@@ -18,7 +19,7 @@ from mmdgen.annotate.headtextures import require_head_textures
 from mmdgen.errors import AnnotationError, FormatError, MmdgenError, ModelError
 from mmdgen.formats.vmd.records import VmdFile
 from mmdgen.model.load import model_from_bytes
-from mmdgen.model.records import Model, MorphKind, MorphTerm
+from mmdgen.model.records import Model, MorphKind, MorphTerm, Skeleton
 from mmdgen.model.textures import MAX_PIXELS, MAX_SIDE, decode_image
 from mmdgen.pose.binding import PoseBinding
 from mmdgen.pose.keyframes import tracks_of
@@ -98,7 +99,7 @@ def problems(model: Model) -> Iterator[str]:
     """What `Model` promises and `model` does not keep."""
     vertices, faces, bones = len(model.position), len(model.face), len(model.skeleton.name)
     for name, width in (("position", 3), ("normal", 3), ("uv", 2), ("uv1", 4), ("edge_scale", 0)):
-        array = getattr(model, name)
+        array: Any = getattr(model, name)
         if array is None and name == "uv1":
             continue
         if array.dtype != np.float32 or array.shape != ((vertices, width) if width else (vertices,)):
@@ -127,7 +128,7 @@ def problems(model: Model) -> Iterator[str]:
         if array.shape != (len(model.sdef.vertex), 3) or not np.isfinite(array).all():
             yield f"sdef.{name}"
     yield from _material_problems(model, faces)
-    yield from _skeleton_problems(model)
+    yield from skeleton_problems(model.skeleton)
     yield from _morph_problems(model)
     texts = [model.name, model.name_en, model.comment, *model.skeleton.name, *model.skeleton.name_en]
     texts += [text for item in (*model.materials, *model.morphs) for text in (item.name, item.name_en)]
@@ -168,8 +169,8 @@ def _material_problems(model: Model, faces: int) -> Iterator[str]:
         yield f"materials have {first} faces of {faces}"
 
 
-def _skeleton_problems(model: Model) -> Iterator[str]:
-    skeleton = model.skeleton
+def skeleton_problems(skeleton: Skeleton) -> Iterator[str]:
+    """What `Skeleton` promises and `skeleton` does not keep."""
     count = len(skeleton.name)
     for name in ("parent", "append_source"):
         yield from _range(name, getattr(skeleton, name), -1, count)

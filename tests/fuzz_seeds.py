@@ -118,7 +118,8 @@ class RecordingCursor(cursors.Cursor):
 def _fields_of(dtype: np.dtype, start: int) -> list[Field]:
     """The numbers of one item of a numpy type."""
     if dtype.names:
-        return [f for name in dtype.names for f in _fields_of(dtype.fields[name][0], start + dtype.fields[name][1])]
+        places: Any = dtype.fields
+        return [field for name in dtype.names for field in _fields_of(places[name][0], start + places[name][1])]
     base, shape = dtype.subdtype or (dtype, ())
     if base.kind not in "iuf":
         return []

@@ -252,7 +252,7 @@ class _Hand:
         )
         self.process.start()
         other.close()
-        self.job: tuple[str, int, Any] | None = None
+        self.job: tuple[str, int, Any] = ("", 0, 0)
         self.killed = False
 
     def give(self, job: tuple[str, int, Any]) -> None:
@@ -269,7 +269,6 @@ class _Hand:
 
     def epitaph(self, settings: Settings) -> Finding:
         """The finding that the death of the worker is."""
-        assert self.job is not None
         self.process.join()
         code = self.process.exitcode or 0
         kind, number = self.job[0], int(self.state[0])
@@ -340,8 +339,7 @@ def run_jobs(
                     hands[-1].give(queue.popleft())
                 multiprocessing.connection.wait([hand.pipe for hand in hands], timeout=0.1)
                 for hand in list(hands):
-                    assert hand.job is not None
-                    answer = None
+                    answer, since = None, hand.state[1]  # read once: it changes meanwhile
                     try:
                         if hand.pipe.poll():
                             answer = hand.pipe.recv()
@@ -372,7 +370,7 @@ def run_jobs(
                         else:
                             hands.remove(hand)
                             hand.end()
-                    elif hand.state[1] and time.monotonic_ns() - hand.state[1] > settings.wall_limit_s * 1e9:
+                    elif since and time.monotonic_ns() - since > settings.wall_limit_s * 1e9:
                         hand.killed = True
                         hand.process.kill()
                 if progress is not None:
@@ -408,6 +406,17 @@ def replay(path: Path, settings: Settings, kind: str | None = None) -> Report:
     return run_jobs([(kind, int(match["number"]) if match else 0, path.read_bytes())], settings)
 
 
+def drawing(settings: Settings) -> Settings:
+    """Settings with which models are drawn instead. Drivers have their own memory, and compile for a while."""
+    return dataclasses.replace(
+        settings,
+        target="fuzz_checks:drawings",
+        allowance="fuzz_checks:unlimited",
+        cpu_limit_s=10 * settings.cpu_limit_s,
+        wall_limit_s=60.0,
+    )
+
+
 @functools.cache
 def shared_folder() -> Path | None:
     """The folder with more seeds beside the checkout, if it is there."""
@@ -417,7 +426,8 @@ def shared_folder() -> Path | None:
 
 def table(report: Report) -> str:
     """The counts as lines of text."""
-    rows = [("kind", "cases", "accepted", "rejected", "findings", "mean ms", "slowest ms", "case")]
+    titles = ("kind", "cases", "accepted", "rejected", "findings", "mean ms", "slowest ms", "case")
+    rows: list[tuple[str, ...]] = [titles]
     for kind, tally in report.tallies.items():
         findings = tally.outcomes["finding"]
         rejected = tally.cases - tally.accepted - findings

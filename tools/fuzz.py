@@ -1,6 +1,7 @@
 """Reads mutated models, motions, poses and textures, and shows what must not happen: crashes, hangs, floods of memory.
 
     python tools/fuzz.py --mutations 200000 [--seed 0] [--workers 2] [--kinds pmx,png] [--out out/fuzz] [--json FILE]
+    python tools/fuzz.py --costly | --draw
     python tools/fuzz.py --replay out/fuzz/pmx-seed0-case123-allocation.bin
 
 Every finding is saved below --out under a name with its seed and number; the exit status is 1 if there was one.
@@ -13,13 +14,15 @@ import json
 import sys
 import time
 from pathlib import Path
+from typing import Any
 
 CHECKOUT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(CHECKOUT))
 sys.path.insert(0, str(CHECKOUT / "tests"))
 
+from fuzz_bombs import costly_jobs  # noqa: E402
 from fuzz_seed import KINDS  # noqa: E402
-from fuzzing import Settings, replay, run, shared_folder, table  # noqa: E402
+from fuzzing import Settings, drawing, replay, run, run_jobs, shared_folder, table  # noqa: E402
 
 
 def kinds_of(text: str) -> tuple[str, ...]:
@@ -39,6 +42,8 @@ def main() -> int:
     parser.add_argument("--out", type=Path, default=CHECKOUT / "out" / "fuzz", help="where findings go [out/fuzz]")
     parser.add_argument("--json", type=Path, help="write the counts to this file, too")
     parser.add_argument("--only-made", action="store_true", help="no seeds from ../shared: the same cases everywhere")
+    parser.add_argument("--costly", action="store_true", help="instead: some large files that are made to take long")
+    parser.add_argument("--draw", action="store_true", help="instead: draw small pictures of the models that load")
     parser.add_argument("--replay", type=Path, metavar="FILE", help="check one saved case again")
     arguments = parser.parse_args()
     settings = Settings(arguments.seed, None if arguments.only_made else shared_folder())
@@ -64,14 +69,15 @@ def main() -> int:
             shown = time.monotonic()
             print(f"{done} of {total}", file=sys.stderr, flush=True)
 
-    report = run(
-        arguments.mutations,
-        settings,
-        arguments.kinds or KINDS,
-        workers=arguments.workers,
-        out=arguments.out,
-        progress=progress,
-    )
+    kinds = arguments.kinds or KINDS
+    if arguments.draw:
+        settings = drawing(settings)
+        kinds = tuple(kind for kind in kinds if kind in ("pmx", "pmd")) or parser.error("only models can be drawn")
+    how: Any = {"workers": arguments.workers, "out": arguments.out, "progress": progress}
+    if arguments.costly:
+        report = run_jobs(costly_jobs(), settings, **how)
+    else:
+        report = run(arguments.mutations, settings, kinds, **how)
     print(table(report))
     summary = report.to_json()
     print(f"{summary['wall_s']} s, at most {summary['peak_mib']} MiB a worker, {len(report.findings)} findings")
