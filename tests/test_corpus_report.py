@@ -23,8 +23,9 @@ from toy import toy_builder
 from mmdgen.annotate.store import save
 from mmdgen.errors import ConfigError, DatasetError
 from mmdgen.formats.pmx.writer import write_pmx
+from mmdgen.formats.text import one_line
 from mmdgen.generate.catalogue import scan
-from mmdgen.generate.report import STAGES, Entry, Report, make_report, printable
+from mmdgen.generate.report import STAGES, Entry, Report, make_report
 from mmdgen.generate.report_page import page
 from mmdgen.generate.report_worker import EXPRESSIONS, EXTREMES, doubts
 from mmdgen.model.load import load_model
@@ -389,7 +390,7 @@ def entry_of(text: str, number: int = 1) -> dict:
 
 @given(st.text() | st.sampled_from([NASTY, "</script><script>", "]]>", "<!--", "&lt;", "\"'><svg onload=x>", "</td>"]))
 def test_any_text_comes_out_as_it_went_in(text):
-    text = printable(text)
+    text = one_line(text)
     report = Report(text, text, {"size": 64}, {"renderer": text}, ()).to_json()
     report["entries"] = [entry_of(text)]
     report["summary"]["reasons"] = {text: 1}
@@ -403,10 +404,10 @@ def test_any_text_comes_out_as_it_went_in(text):
 
 
 @given(st.text(st.characters()))
-def test_printable_text_can_be_written_and_has_no_controls(text):
-    clean = printable(text)
+def test_one_line_text_can_be_written_and_has_no_controls(text):
+    clean = one_line(text)
     assert clean.encode("utf-8") and not re.search(r"[\x00-\x1f\x7f-\x9f]", clean) if text else clean == ""
-    assert printable(clean) == clean
+    assert one_line(clean) == clean
 
 
 def test_the_summary_counts_and_times():

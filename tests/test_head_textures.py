@@ -9,10 +9,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 from heads import character as bodiless
+from toy import CHIN, TOP, toy_binding, toy_builder
 
 from mmdgen.annotate import headtextures
 from mmdgen.annotate.auto import annotate
-from mmdgen.annotate.headtextures import SEEN_PIXELS, lost_textures, require_head_textures
+from mmdgen.annotate.headtextures import lost_textures, require_head_textures
+from mmdgen.annotate.records import EYE_SLOTS, Annotation, EyeMorphs, HeadBounds
 from mmdgen.annotate.seen import MOST_POINTS, Fragments, rasterize, visible_share
 from mmdgen.errors import ModelError
 from mmdgen.generate.catalogue import REPAIRED, Rejection, UsableModel, examine, scan
@@ -123,7 +125,7 @@ def test_hidden_parts_count_where_an_expression_shows_them(folder):
     model = load_model(pmx(folder))
     annotation = annotate(model)
     (lost,) = lost_textures(model, annotation)
-    assert lost.pixels < SEEN_PIXELS
+    assert not lost.counts
     number = next(i for i, m in enumerate(model.materials) if m.texture == lost.index)
     assert model.materials[number].diffuse[3] == 0
     shown = dataclasses.replace(
@@ -135,6 +137,30 @@ def test_hidden_parts_count_where_an_expression_shows_them(folder):
     )
     (lost,) = lost_textures(shown, annotation)
     assert lost.counts
+
+
+@pytest.mark.parametrize(
+    ("place", "width", "counts"),
+    [
+        ((0.45, 18.0), 0.015, False),  # 3 pixels in an eye
+        ((0.45, 18.0), 0.05, True),  # 34 pixels there
+        ((0.85, 18.6), 0.05, False),  # 34 pixels beside the forehead
+        ((0.85, 18.6), 0.14, True),  # 265 pixels there
+    ],
+)
+def test_small_ornaments_count_in_the_face_only(tmp_path, place, width, counts):
+    toy = toy_builder()
+    toy.textures.append("gone.png")
+    toy.quad((*place, -1.5), (width, 0, 0), (0, width, 0))
+    toy.material("ornament", texture_index=0)
+    model = toy.model(tmp_path / "toy.pmx")
+    terms = toy_binding().terms
+    slots = {**dict.fromkeys(EYE_SLOTS, ()), "normal_left": terms["left_eye"], "normal_right": terms["right_eye"]}
+    annotation = Annotation(1, 2, HeadBounds(CHIN, TOP, 0.0), EyeMorphs(slots, terms["mouth"]))
+    (lost,) = lost_textures(model, annotation)
+    if width > 0.03:
+        assert lost.pixels == pytest.approx((2 * width / (2 * (TOP - CHIN)) * 256) ** 2, rel=0.4)
+    assert lost.counts is counts
 
 
 # -- the measure -------------------------------------------------------------------------------------------------------

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from PIL import Image
 from toy import BLUE, CYAN, GREEN, RED, YELLOW, centroid, mask_of, toy_binding, toy_builder, toy_view
 
 from mmdgen.errors import ConfigError, ModelError, RenderError
@@ -16,7 +17,7 @@ from mmdgen.model.records import MorphTerm
 from mmdgen.pose.sampling import sample_poses
 from mmdgen.pose.skinning import skin
 from mmdgen.pose.vocabulary import THA1
-from mmdgen.render import draws
+from mmdgen.render import draws, prepare
 from mmdgen.render.prepare import linear_to_srgb, premultiply, prepare_model, srgb_to_linear
 from mmdgen.render.renderer import Renderer
 from mmdgen.render.view import SHADINGS, View
@@ -557,3 +558,20 @@ def test_shared_models_agree_with_the_oracle(renderer, corpus: Path):
                 assert error < 1e-4, f"{path}: {error}"
         checked += 1
     assert checked > len(paths) / 2
+
+
+def test_one_file_under_two_names_is_decoded_and_uploaded_once(renderer, tmp_path, monkeypatch):
+    Image.new("RGB", (4, 4), "red").save(tmp_path / "Skin.png")
+    toy = toy_builder()
+    toy.textures += ["Skin.png", ".\\skin.PNG"]
+    for number, index in ((1, 0), (2, 1)):
+        toy.materials[number] = dataclasses.replace(toy.materials[number], texture_index=index)
+    times = []
+    decode = prepare.decode_texture
+    monkeypatch.setattr(prepare, "decode_texture", lambda texture: times.append(texture) or decode(texture))
+    prepared = prepare_model(toy.model(tmp_path / "t.pmx"), toy_binding(), toy_view())
+    assert len(times) == 1
+    assert prepared.images[0] is prepared.images[1]
+    with renderer.scene(prepared) as scene:
+        assert scene._upload.textures[0] is scene._upload.textures[1]
+        scene.rest()

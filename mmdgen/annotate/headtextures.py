@@ -23,17 +23,19 @@ from mmdgen.model.records import Model, MorphTerm, Texture
 from mmdgen.model.textures import check_texture, decode_texture
 
 SIZE = 256
-# Pixels of 256 x 256 in which a missing texture must be seen in the head to count. The least that people see in a head
-# (a star in an eye, an earring) covers more; seams of the collar that hang on the head bone by mistake cover less.
-SEEN_PIXELS = 6.0
+# Pixels of 256 x 256 in which a missing texture must be seen to count: in eyes and mouth, where a star in an eye
+# covers more, and seams that hang on the head bone by mistake cover less; and elsewhere in the head, where a
+# white earring (25 to 30 pixels in real models) spoils no picture but a white ribbon (800) does.
+FACE_PIXELS = 6.0
+HEAD_PIXELS = 48.0
 
 
 @dataclass(frozen=True, slots=True)
 class LostTexture:
     """A texture that cannot be drawn: `index` into `Model.textures`, `code` and `why` of the error that says so.
 
-    `pixels` is what it covers of the head in a picture of `SIZE` x `SIZE` pixels, at least: the measuring ends where
-    it `counts`.
+    `pixels` is what it covers of the head in a picture of `SIZE` x `SIZE` pixels, at least (the measuring ends where it
+    counts); `counts` says whether the head cannot do without it.
     """
 
     index: int
@@ -41,11 +43,7 @@ class LostTexture:
     code: str
     why: str
     pixels: float
-
-    @property
-    def counts(self) -> bool:
-        """Whether the head cannot do without it."""
-        return self.pixels >= SEEN_PIXELS
+    counts: bool
 
 
 def lost_textures(model: Model, annotation: Annotation) -> tuple[LostTexture, ...]:
@@ -64,7 +62,14 @@ def lost_textures(model: Model, annotation: Annotation) -> tuple[LostTexture, ..
         return ()
     pixels = _pixels(model, annotation, frozenset(broken))
     return tuple(
-        LostTexture(index, model.textures[index].name, error.code, str(error), round(pixels[index], 2))
+        LostTexture(
+            index,
+            model.textures[index].name,
+            error.code,
+            str(error),
+            round(pixels[index][0], 2),
+            _enough(pixels[index]),
+        )
         for index, error in broken.items()
     )
 
@@ -90,8 +95,31 @@ def require_head_textures(model: Model, annotation: Annotation) -> tuple[LostTex
     return lost
 
 
-def _pixels(model: Model, annotation: Annotation, broken: frozenset[int]) -> dict[int, float]:
-    """The pixels of the head that each of the `broken` textures covers: the most of both expressions, or enough."""
+def _enough(pixels: tuple[float, float]) -> bool:
+    """Whether so many pixels of the head, and of its face, are too many to do without."""
+    return pixels[0] >= HEAD_PIXELS or pixels[1] >= FACE_PIXELS
+
+
+def _face_pixels(model: Model, annotation: Annotation, box: tuple[float, float, float]) -> np.ndarray:
+    """bool [SIZE * SIZE]: the rectangles in which each eye and the mouth really move (some shake the whole face)."""
+    left, top, height = box
+    inside = np.zeros((SIZE, SIZE), bool)
+    for terms in annotation.parameter_terms().values():
+        change = displacement(model, terms, annotation.bounds.center_x)
+        length = np.linalg.norm(change.offset, axis=1)
+        most = length > 0.2 * length.max(initial=0.0)
+        if most.any():
+            before = model.position[change.index[most], :2]
+            place = np.concatenate([before, before + change.offset[most, :2]])
+            at = np.stack([top - place[:, 1], place[:, 0] - left], axis=1) / height * SIZE  # row, column
+            first = np.clip(np.floor(at.min(axis=0)), 0, SIZE).astype(int)
+            last = np.clip(np.ceil(at.max(axis=0)), 0, SIZE).astype(int)
+            inside[first[0] : last[0], first[1] : last[1]] = True
+    return inside.ravel()
+
+
+def _pixels(model: Model, annotation: Annotation, broken: frozenset[int]) -> dict[int, tuple[float, float]]:
+    """The pixels of the head and of its face that each `broken` texture covers: the most seen, or enough."""
     bounds = annotation.bounds
     height = 2 * (bounds.top_y - bounds.chin_y)
     box = (bounds.center_x - height / 2, (bounds.chin_y + bounds.top_y) / 2 + height / 2, height)
@@ -101,7 +129,8 @@ def _pixels(model: Model, annotation: Annotation, broken: frozenset[int]) -> dic
     share = vertex_share(model, bone_share(model.skeleton, annotation.head))
     of_head = share[model.face].mean(axis=1) >= FOLLOWS
     opacities = _Opacities(model)
-    most = dict.fromkeys(broken, 0.0)
+    in_face = _face_pixels(model, annotation, box)
+    most = dict.fromkeys(broken, (0.0, 0.0))
     expression = tuple(term for part in annotation.parameter_terms().values() for term in part)
     for terms in ((), expression):
         alpha = _material_alpha(model, terms, bounds.center_x)
@@ -114,11 +143,11 @@ def _pixels(model: Model, annotation: Annotation, broken: frozenset[int]) -> dic
         # Taking every texture that is there as opaque gives the least that is seen; decoding them is for the few cases
         # that this leaves open.
         for exact in (False, True):
-            asked = sorted(index for index, seen in most.items() if seen < SEEN_PIXELS)
+            asked = sorted(index for index, seen in most.items() if not _enough(seen))
             wanted = np.isin(texture, asked)
             own = drawn[wanted[material_of_face[drawn]] & of_head[drawn]]
             own = rasterize(model, position, own, double_sided[material_of_face[own]], box, SIZE)
-            if len(own.pixel) < SEEN_PIXELS:
+            if len(own.pixel) < FACE_PIXELS:
                 break
             far = own.depths(SIZE)
             fragments = rasterize(model, position, drawn, double_sided[material_of_face[drawn]], box, SIZE, far)
@@ -126,9 +155,14 @@ def _pixels(model: Model, annotation: Annotation, broken: frozenset[int]) -> dic
             opacity = alpha[material] * opacities.texels(material, fragments.uv) if exact else alpha[material]
             seen = visible_share(fragments, opacity)
             counts = wanted[material] & of_head[fragments.face]
-            covered = np.bincount(texture[material[counts]], weights=seen[counts], minlength=len(model.textures))
+            index_of, weight = texture[material[counts]], seen[counts]
+            covered = np.bincount(index_of, weights=weight, minlength=len(model.textures))
+            facial = np.bincount(
+                index_of, weights=weight * in_face[fragments.pixel[counts]], minlength=len(model.textures)
+            )
             for index in asked:
-                most[index] = max(most[index], float(covered[index]))
+                head, face = most[index]
+                most[index] = (max(head, float(covered[index])), max(face, float(facial[index])))
     return most
 
 

@@ -12,11 +12,11 @@ import click
 from mmdgen.annotate.records import EYE_SLOTS, Annotation
 from mmdgen.annotate.store import resolve
 from mmdgen.cli.render import default_annotations
-from mmdgen.cli.scan import printable
 from mmdgen.dataset.manifest import read_manifest
 from mmdgen.dataset.reader import Shard
 from mmdgen.dataset.schema import MANIFEST_FILE, SPLITS
 from mmdgen.errors import AnnotationError, ConfigError
+from mmdgen.formats.text import one_line
 from mmdgen.generate.provenance import json_line
 from mmdgen.model.load import load_model
 from mmdgen.model.records import Model, MorphTerm
@@ -230,4 +230,4 @@ def _text(item: Any) -> str:
         return "[" + ", ".join(_text(inner) for inner in item) + "]"
     if isinstance(item, float):
         return f"{item:.4g}"
-    return printable(str(item))
+    return one_line(str(item))

@@ -13,6 +13,7 @@ import click
 from mmdgen.cli.progress import ProgressView, interruptible
 from mmdgen.cli.progress import option as progress_option
 from mmdgen.cli.render import INTERRUPTED, default_annotations
+from mmdgen.formats.text import one_line
 from mmdgen.generate.catalogue import OK, REPAIRED, Catalogue, Rejection, UsableModel, scan
 from mmdgen.generate.provenance import json_line
 
@@ -107,15 +108,15 @@ def _table(found: Catalogue) -> None:
     rows: list[UsableModel | Rejection] = [*found.models, *found.rejected]
     click.echo(f"{'status':<9}{'confidence':>10} {'vertices':>9}  {_fit('name', NAME_WIDTH)}  path")
     for row in sorted(rows, key=lambda row: row.path):
-        path = printable(row.path)
+        path = one_line(row.path)
         if isinstance(row, UsableModel):
-            name = _fit(printable(row.name), NAME_WIDTH)
+            name = _fit(one_line(row.name), NAME_WIDTH)
             click.echo(f"{row.status:<9}{row.confidence:>10.2f} {row.vertices:>9,}  {name}  {path}")
             if row.diagnostics:
                 click.echo(f"{'':<30}  {_counts(row.diagnostics)}")
         else:
             click.echo(f"{'rejected':<9}{'':>10} {'':>9}  {_fit(row.code, NAME_WIDTH)}  {path}")
-            click.echo(f"{'':<30}  {printable(row.message)}")
+            click.echo(f"{'':<30}  {one_line(row.message)}")
     repaired = sum(model.status == REPAIRED for model in found.models)
     click.echo(f"{len(found.models)} usable ({repaired} of them repaired), {len(found.rejected)} rejected")
     repairs = {code: row["models"] for code, row in repair_counts(found).items()}
@@ -127,12 +128,6 @@ def _table(found: Catalogue) -> None:
 def _counts(counts: dict[str, int]) -> str:
     """Return such as ``bone_cycle 1, weight_zero 3``."""
     return ", ".join(f"{code} {count}" for code, count in counts.items())
-
-
-def printable(text: str) -> str:
-    """Return text that any terminal takes: one line, no control characters, no lone surrogates of odd file names."""
-    plain = "".join(" " if unicodedata.category(character) == "Cc" else character for character in text)
-    return plain.encode("utf-8", "backslashreplace").decode("utf-8")
 
 
 def _fit(text: str, width: int) -> str:

@@ -15,6 +15,7 @@ contains:
 from __future__ import annotations
 
 import re
+import unicodedata
 
 _SURROGATES = re.compile("[\ud800-\udfff]+")
 _ODD_BYTE = "\udbff"
@@ -28,6 +29,12 @@ def is_clean(text: str) -> bool:
 def printable(text: str) -> str:
     """`text` with every run of damaged code points replaced by one U+FFFD: safe for UTF-8, JSON and terminals."""
     return text if is_clean(text) else _SURROGATES.sub("\ufffd", text)
+
+
+def one_line(text: str) -> str:
+    """Return any text, odd file names too, for terminals, pages and JSON: no control characters, no lone surrogates."""
+    plain = "".join(" " if unicodedata.category(character) == "Cc" else character for character in text)
+    return plain.encode("utf-8", "backslashreplace").decode("utf-8")
 
 
 def decode_text(raw: bytes, encoding: str) -> str:

@@ -12,7 +12,6 @@ from __future__ import annotations
 import re
 import statistics
 import time
-import unicodedata
 from collections import Counter, deque
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -22,6 +21,7 @@ from typing import Any
 
 from mmdgen import rng
 from mmdgen.errors import ConfigError, DatasetError
+from mmdgen.formats.text import one_line
 from mmdgen.fsio import write_atomic, write_json
 from mmdgen.generate.catalogue import OK, REPAIRED, Rejection, UsableModel, find_models
 from mmdgen.generate.pool import Death, Pool
@@ -171,7 +171,7 @@ def make_report(
         raise ConfigError(f"the time limit must be positive, found {time_limit_s:g} s")
     paths = find_models(root)
     if limit is not None:
-        mixed = sorted(paths, key=lambda path: (rng.fraction(0, "limit", printable(path)), path))
+        mixed = sorted(paths, key=lambda path: (rng.fraction(0, "limit", one_line(path)), path))
         paths = sorted(mixed[:limit])
     try:
         (out / PICTURES).mkdir(parents=True, exist_ok=True)
@@ -187,7 +187,7 @@ def make_report(
     }
     found, renderer = _look_at_all(paths, worker, config, workers, on_progress)
     entries = _mark_duplicates([_entry(number, path, *found[path]) for number, path in enumerate(paths, 1)])
-    report = Report(printable(str(root)), printable(str(annotations or "")), settings, renderer, tuple(entries))
+    report = Report(one_line(str(root)), one_line(str(annotations or "")), settings, renderer, tuple(entries))
     _remove_old_pictures(out, report)
     write_json(out / "report.json", report.to_json())
     write_atomic(out / "index.html", page(report.to_json()).encode("utf-8"))
@@ -265,9 +265,9 @@ def _entry(number: int, path: str, judgement: _Judgement, look: Look | None, pro
         messages = {code: message for code, _, message in facts["diagnostics"]}
         facts["diagnostics"] = [(code, n, messages.get(code, "")) for code, n in judgement.diagnostics.items()]
     if isinstance(judgement, Rejection):
-        code, message = judgement.code, printable(judgement.message)
-        return Entry(number, printable(path), REJECTED, code, message, _printable_all(facts))
-    return Entry(number, printable(path), judgement.status, "", "", _printable_all(facts))
+        code, message = judgement.code, one_line(judgement.message)
+        return Entry(number, one_line(path), REJECTED, code, message, _one_line_all(facts))
+    return Entry(number, one_line(path), judgement.status, "", "", _one_line_all(facts))
 
 
 def _mark_duplicates(entries: list[Entry]) -> list[Entry]:
@@ -290,18 +290,12 @@ def _remove_old_pictures(out: Path, report: Report) -> None:
             path.unlink(missing_ok=True)
 
 
-def printable(text: str) -> str:
-    """Return text that any page and any JSON takes: no control characters, no lone surrogates of odd file names."""
-    plain = "".join(" " if unicodedata.category(character) == "Cc" else character for character in text)
-    return plain.encode("utf-8", "backslashreplace").decode("utf-8")
-
-
-def _printable_all(value: Any) -> Any:
+def _one_line_all(value: Any) -> Any:
     """Return nested lists and dicts with all texts printable, tuples as lists."""
     if isinstance(value, str):
-        return printable(value)
+        return one_line(value)
     if isinstance(value, dict):
-        return {printable(key): _printable_all(item) for key, item in value.items()}
+        return {one_line(key): _one_line_all(item) for key, item in value.items()}
     if isinstance(value, list | tuple):
-        return [_printable_all(item) for item in value]
+        return [_one_line_all(item) for item in value]
     return value

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 from functools import lru_cache
+from pathlib import Path
 
 import numpy as np
 
@@ -69,16 +70,19 @@ def prepare_model(model: Model, binding: PoseBinding, view: View) -> Prepared:
         raise ModelError("nothing_in_view", f"{model.path}: no face lies in the view around the head")
     images: dict[int, TextureImage] = {}
     missing: list[str] = []
+    decoded: dict[Path | None, TextureImage] = {}  # entries may lead to one file under several spellings
     for number in _textures(rig, view.shading):
         texture = model.textures[number]
-        try:
-            texels = decode_texture(texture)
-        except ModelError:
-            missing.append(texture.name)
-            continue
-        transparent = has_alpha(texels)
-        premultiplied = transparent and view.shading == PHONG  # MMD filters straight alpha
-        images[number] = TextureImage(premultiply(texels) if premultiplied else texels, transparent)
+        if texture.path not in decoded:
+            try:
+                texels = decode_texture(texture)
+            except ModelError:
+                missing.append(texture.name)
+                continue
+            transparent = has_alpha(texels)
+            premultiplied = transparent and view.shading == PHONG  # MMD filters straight alpha
+            decoded[texture.path] = TextureImage(premultiply(texels) if premultiplied else texels, transparent)
+        images[number] = decoded[texture.path]
     return Prepared(rig, view, images, tuple(missing))
 
 

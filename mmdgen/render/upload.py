@@ -98,7 +98,8 @@ class Upload:
         self.expression_index = context.buffer(rig.expression_index.tobytes() or bytes(4))
         self.morphs = context.buffer(rig.morph_offset.tobytes() or bytes(4))
         self.sdef = context.buffer(rig.sdef.tobytes() or bytes(4))
-        self.textures = {number: self._texture(image) for number, image in prepared.images.items()}
+        self._uploaded = {image: self._texture(image) for image in dict.fromkeys(prepared.images.values())}
+        self.textures = {number: self._uploaded[image] for number, image in prepared.images.items()}
         self._arrays: dict[tuple[int, bool, bool], moderngl.VertexArray] = {}
 
     def _texture(self, image: TextureImage) -> moderngl.Texture:
@@ -122,9 +123,10 @@ class Upload:
         return self._arrays[key]
 
     def release(self) -> None:
-        for item in (*self._arrays.values(), *self.textures.values()):
+        for item in (*self._arrays.values(), *self._uploaded.values()):
             item.release()
         for buffer in (self.vertices, self.index, self.expression_index, self.morphs, self.sdef):
             buffer.release()
         self._arrays.clear()
+        self._uploaded.clear()
         self.textures.clear()
