@@ -72,20 +72,17 @@ def _append_bound(skeleton: Skeleton, bone: int, limits: BoneLimits) -> tuple[fl
     """Return bounds for the angle and shift of `bone`'s append, or None where nothing simple is known."""
     if not appends(skeleton, bone):
         return 0.0, 0.0
-    if skeleton.append_local[bone]:
-        return None
-    source, ratio = int(skeleton.append_source[bone]), abs(float(skeleton.append_ratio[bone]))
-    if appends(skeleton, source):
-        above = _append_bound(skeleton, source, limits)
-        if above is None:
+    turn = move = 1.0
+    while appends(skeleton, bone):  # damaged files have chains of thousands: no recursion
+        if skeleton.append_local[bone]:
             return None
-        angle, shift = above
-    else:
-        angle, shift = limits.total_angle(source), limits.shift.get(source, 0.0)
-    return (
-        angle * ratio if skeleton.append_rotation[bone] else 0.0,
-        shift * ratio if skeleton.append_translation[bone] else 0.0,
-    )
+        ratio = abs(float(skeleton.append_ratio[bone]))
+        turn = turn * ratio if ratio and skeleton.append_rotation[bone] else 0.0
+        move = move * ratio if ratio and skeleton.append_translation[bone] else 0.0
+        bone = int(skeleton.append_source[bone])
+    angle, shift = limits.total_angle(bone), limits.shift.get(bone, 0.0)
+    # The products may be infinite where nothing moves at all.
+    return angle * turn if angle else 0.0, shift * move if shift else 0.0
 
 
 def moved_groups(skeleton: Skeleton, groups: RigidGroups, limits: BoneLimits) -> np.ndarray:
