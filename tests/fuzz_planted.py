@@ -9,10 +9,12 @@ import warnings
 from collections.abc import Callable
 
 import numpy as np
+from fuzz_checks import check_error
+from fuzz_checks import targets as targets_of_the_fuzzer
 
 from mmdgen.errors import ConfigError, FormatError, ModelError
-from mmdgen.model.load import model_from_bytes
-from mmdgen.model.textures import decode_image
+from mmdgen.formats import cursor
+from mmdgen.model import assemble, bmp, dds, png_chunks, skeleton, textures, tga
 
 
 def _index_error() -> str:
@@ -105,8 +107,6 @@ PLANTED: tuple[tuple[Callable[[], str], str | None], ...] = (
 
 
 def targets() -> dict[str, Callable[[bytes, int], str]]:
-    from fuzz_checks import check_error
-
     def check(data: bytes, number: int) -> str:
         try:
             return PLANTED[number % len(PLANTED)][0]()
@@ -114,20 +114,6 @@ def targets() -> dict[str, Callable[[bytes, int], str]]:
             return check_error(error, (FormatError, ModelError), len(data))
 
     return {"pmx": check}
-
-
-def broken_model() -> dict[str, Callable[[bytes, int], str]]:
-    """The real check of models, given models whose promises are broken: by number, see `BREAKS`."""
-    import fuzz_checks
-
-    def check(data: bytes, number: int) -> str:
-        model = model_from_bytes(data, fuzz_checks.NOWHERE)
-        BREAKS[number][1](model)
-        for problem in fuzz_checks.problems(model):
-            raise fuzz_checks.FindingError("promise", problem)
-        return "accepted"
-
-    return {"pmx": check, "png": lambda data, number: str(decode_image(data).shape)}
 
 
 def _put(path: str, value: float) -> Callable:
@@ -163,3 +149,63 @@ BREAKS: tuple[tuple[str, Callable], ...] = (
     ("morph 4", _put("morphs.4.index", 4)),
     ("morph 5", _put("morphs.5.offset", np.nan)),
 )
+
+
+# -- the real checks of readers that lost one of theirs ----------------------------------------------------------------
+
+
+def without_weight_repair() -> dict[str, Callable[[bytes, int], str]]:
+    def keep(bone_index, bone_weight, bone_count, diagnostics):
+        return bone_index, bone_weight
+
+    assemble.repair_weights = keep
+    return targets_of_the_fuzzer()
+
+
+def without_normal_repair() -> dict[str, Callable[[bytes, int], str]]:
+    assemble.repair_normals = lambda normal, position, face, diagnostics: normal
+    return targets_of_the_fuzzer()
+
+
+def without_cuts_of_cycles() -> dict[str, Callable[[bytes, int], str]]:
+    skeleton._parents = lambda rows, diagnostics: [row.parent if 0 <= row.parent < len(rows) else -1 for row in rows]
+    return targets_of_the_fuzzer()
+
+
+def without_damaged_text() -> dict[str, Callable[[bytes, int], str]]:
+    cursor.decode_text = lambda raw, encoding: raw.decode(encoding, "replace")
+    return targets_of_the_fuzzer()
+
+
+def without_checks_of_counts() -> dict[str, Callable[[bytes, int], str]]:
+    """Room for what a count says, before it is looked whether the file has it."""
+
+    def array(self, dtype, count, field):
+        items = np.ones(count, dtype)
+        raw = self.take(items.nbytes, field)
+        items[:] = np.frombuffer(raw, dtype)
+        return items
+
+    def count(self, field, minimum, kind="i"):
+        return max(self.unpack(cursor.layout(kind), field)[0], 0)
+
+    cursor.Cursor.array, cursor.Cursor.count = array, count
+    return targets_of_the_fuzzer()
+
+
+def without_limits_of_pixels() -> dict[str, Callable[[bytes, int], str]]:
+    for module in (textures, bmp, dds, tga, png_chunks):
+        if hasattr(module, "check_pixels"):
+            module.check_pixels = lambda *_, **__: None
+    return targets_of_the_fuzzer()
+
+
+# what is missing: the kind of files that shows it, and one of the codes that must come up
+SABOTAGE: dict[str, tuple[str, str]] = {
+    "without_weight_repair": ("pmx", "promise"),
+    "without_normal_repair": ("pmd", "promise"),
+    "without_cuts_of_cycles": ("pmx", "hang"),
+    "without_damaged_text": ("pmx", "round_trip"),
+    "without_checks_of_counts": ("pmd", "allocation"),
+    "without_limits_of_pixels": ("gif", "allocation"),
+}

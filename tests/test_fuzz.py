@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from fuzz_bombs import costly_jobs, name_of
 from fuzz_mutators import Draw, mutate, set_value
-from fuzz_planted import BREAKS, PLANTED
+from fuzz_planted import BREAKS, PLANTED, SABOTAGE
 from fuzz_seed import IMAGE_KINDS, KINDS, MODEL_KINDS, Field
 from fuzz_seeds import head_builder, mapped, reader_and_writer, seeds_of
 from fuzzing import CPU_LIMIT_S, Report, Settings, make_case, replay, run, run_jobs, table
@@ -21,10 +21,14 @@ from hypothesis import strategies as st
 from mmdgen.errors import FormatError, MmdgenError, ModelError, one_line
 from mmdgen.formats.pmx import records as pmx
 from mmdgen.formats.pmx.writer import write_pmx
+from mmdgen.model.assemble import MAX_TEXTURES
 from mmdgen.model.diagnostics import Diagnostics
 from mmdgen.model.load import model_from_bytes
 from mmdgen.model.records import MorphKind
 from mmdgen.model.skeleton import KNOT_LIMIT, BoneRow, build_skeleton
+from mmdgen.pose.binding import PoseBinding
+from mmdgen.pose.rig import Frame, build_rig
+from mmdgen.pose.vocabulary import THA1
 
 pytestmark = pytest.mark.skipif(not sys.platform.startswith("linux"), reason="the limits of the fuzzer are Linux's")
 PER_KIND = 250
@@ -78,6 +82,15 @@ def test_planted_bugs_are_reported(tmp_path: Path) -> None:
     assert [finding.code for finding in again.findings] == ["exception IndexError"]
     with pytest.raises(ValueError, match="does not begin with a kind"):
         replay(tmp_path / "what.bin", settings)
+
+
+@pytest.mark.parametrize("name", SABOTAGE)
+def test_readers_that_lost_a_check_are_found_out(name: str) -> None:
+    """Some hundred cases show that a repair or a limit of the real readers is gone."""
+    kind, code = SABOTAGE[name]
+    cases = 50 if code == "hang" else 400  # a hang costs its limit, and what its worker had done is done again
+    report = run(cases, Settings(target=f"fuzz_planted:{name}", cpu_limit_s=0.3), (kind,), workers=2)
+    assert code in {finding.code for finding in report.findings}, table(report)
 
 
 @pytest.mark.parametrize("number", range(len(BREAKS)), ids=lambda n: f"{n} {BREAKS[n][0]}")
@@ -238,6 +251,28 @@ def test_bones_without_places_take_the_nearest_ones() -> None:
     rows = [BoneRow(f"b{i}", "", place, parent) for i, (place, parent) in enumerate(zip(places, parents, strict=True))]
     rest = build_skeleton(rows, Diagnostics()).rest
     assert rest.tolist() == [[1, 2, 3], [1, 2, 3], [1, 2, 3], [4, 5, 6], [4, 5, 6], [0, 0, 0], [0, 0, 0]]
+
+
+def test_no_more_files_are_looked_for_than_models_have(tmp_path: Path) -> None:
+    (tmp_path / "a.png").write_bytes(b"x")
+    toy = head_builder()
+    toy.textures += ["a.png"] * 1200
+    textures = model_from_bytes(write_pmx(toy.file()), tmp_path / "model.pmx").textures
+    found = [texture.path is not None for texture in textures]
+    assert found == [False] * 2 + [True] * (MAX_TEXTURES - 2) + [False] * (1202 - MAX_TEXTURES)
+
+
+def test_chains_of_appends_are_bounded_without_recursion() -> None:
+    toy = head_builder()
+    for _ in range(5000):
+        last = len(toy.bones)
+        toy.bones.append(pmx.PmxBone(f"b{last}", flags=0x100, append_index=last - 1, append_ratio=1e6))
+    model = toy.model()
+    terms = dict.fromkeys(("left_eye", "right_eye", "mouth"), ())
+    binding = PoseBinding(THA1, len(toy.bones) - 1, 0, terms)
+    rig = build_rig(model, binding, Frame(-2, 2, 16, 20, 0.1))
+    assert rig.groups.count == 3
+    assert len(rig.draws) == 3
 
 
 def test_groups_name_every_morph_once() -> None:

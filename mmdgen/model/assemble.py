@@ -28,6 +28,9 @@ from mmdgen.model.skeleton import POSITION_LIMIT, BoneRow, build_skeleton
 # MMD looks for toon textures beside the model and then among its own ten, so files name those without bringing them.
 _SHARED_TOON = re.compile(r"toon(0[1-9]|10)\.bmp", re.IGNORECASE)
 _WHITE_TOON = "toon0.bmp"
+# Looking for a file under all spellings that its name may have takes up to a millisecond. Models have some dozens of
+# textures; the names after so many are taken for missing.
+MAX_TEXTURES = 1000
 
 
 @dataclass(slots=True)
@@ -92,7 +95,10 @@ def assemble(draft: Draft, *, model_id: str, path: Path, diagnostics: Diagnostic
         raise ModelError("no_faces", f"{path}: no face of the model can be drawn (see its materials and vertices)")
     sdef = _sdef(draft, diagnostics)
     bone_index, bone_weight = repair_weights(draft.bone_index, draft.bone_weight, len(draft.bones), diagnostics)
-    textures = tuple(Texture(printable(name), resolve(path.parent, name)) for name in draft.textures)
+    textures = tuple(
+        Texture(printable(name), resolve(path.parent, name) if number < MAX_TEXTURES else None)
+        for number, name in enumerate(draft.textures)
+    )
     materials = tuple(
         replace(_material(material, number, textures, diagnostics), first_face=first, face_count=count)
         for number, (material, (first, count)) in enumerate(zip(draft.materials, ranges, strict=True))
