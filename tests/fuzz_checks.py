@@ -7,7 +7,6 @@ import re
 import struct
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from fuzz_seed import IMAGE_KINDS, MODEL_KINDS
@@ -98,10 +97,9 @@ def check_error(error: MmdgenError, kind: type[MmdgenError] | tuple[type[MmdgenE
 def problems(model: Model) -> Iterator[str]:
     """What `Model` promises and `model` does not keep."""
     vertices, faces, bones = len(model.position), len(model.face), len(model.skeleton.name)
-    for name, width in (("position", 3), ("normal", 3), ("uv", 2), ("uv1", 4), ("edge_scale", 0)):
-        array: Any = getattr(model, name)
-        if array is None and name == "uv1":
-            continue
+    widths = {"position": 3, "normal": 3, "uv": 2, "edge_scale": 0, **({"uv1": 4} if model.uv1 is not None else {})}
+    for name, width in widths.items():
+        array: np.ndarray = getattr(model, name)
         if array.dtype != np.float32 or array.shape != ((vertices, width) if width else (vertices,)):
             yield f"{name} is {array.dtype} {array.shape}"
         elif not np.isfinite(array).all():

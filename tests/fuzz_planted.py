@@ -196,7 +196,7 @@ def without_checks_of_counts() -> dict[str, Callable[[bytes, int], str]]:
 def without_limits_of_pixels() -> dict[str, Callable[[bytes, int], str]]:
     for module in (textures, bmp, dds, tga, png_chunks):
         if hasattr(module, "check_pixels"):
-            module.check_pixels = lambda *_, **__: None
+            setattr(module, "check_pixels", lambda *_, **__: None)  # noqa: B010
     return targets_of_the_fuzzer()
 
 

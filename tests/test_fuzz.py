@@ -24,7 +24,7 @@ from mmdgen.formats.pmx.writer import write_pmx
 from mmdgen.model.assemble import MAX_TEXTURES
 from mmdgen.model.diagnostics import Diagnostics
 from mmdgen.model.load import model_from_bytes
-from mmdgen.model.records import MorphKind
+from mmdgen.model.records import MorphKind, MorphTerm
 from mmdgen.model.skeleton import KNOT_LIMIT, BoneRow, build_skeleton
 from mmdgen.pose.binding import PoseBinding
 from mmdgen.pose.rig import Frame, build_rig
@@ -268,7 +268,7 @@ def test_chains_of_appends_are_bounded_without_recursion() -> None:
         last = len(toy.bones)
         toy.bones.append(pmx.PmxBone(f"b{last}", flags=0x100, append_index=last - 1, append_ratio=1e6))
     model = toy.model()
-    terms = dict.fromkeys(("left_eye", "right_eye", "mouth"), ())
+    terms: dict[str, tuple[MorphTerm, ...]] = dict.fromkeys(("left_eye", "right_eye", "mouth"), ())
     binding = PoseBinding(THA1, len(toy.bones) - 1, 0, terms)
     rig = build_rig(model, binding, Frame(-2, 2, 16, 20, 0.1))
     assert rig.groups.count == 3
