@@ -29,6 +29,7 @@ LAYERS = (
     ("mmdgen.annotate",),
     ("mmdgen.dataset",),
     ("mmdgen.generate",),
+    ("mmdgen.web",),
     ("mmdgen.cli",),
 )
 # Packages that stand high in the list, but must not know all that is below them.
@@ -43,7 +44,12 @@ HEAVY = {
     "pyrr": ("mmdgen.geometry",),
     "click": ("mmdgen.cli",),
     "tqdm": ("mmdgen.cli",),
+    "starlette": ("mmdgen.web",),
+    "uvicorn": ("mmdgen.web",),
+    "websockets": ("mmdgen.web",),
 }
+# What guards the page must be unpredictable, and no sample depends on it.
+SECRETS_HOME = "mmdgen.web.security"
 RANDOM_MODULES = ("random", "secrets", "uuid", "numpy.random")
 RANDOM_FUNCTIONS = ("os.urandom", "os.getrandom")
 MAX_LINES = 500
@@ -160,6 +166,8 @@ def randomness_is_keyed(module: Module) -> Iterator[str]:
                     alias.name if alias.asname else alias.name.split(".")[0]
                 )
     for line, name in imports(module):
+        if inside(name, ("secrets",)) and module.name == SECRETS_HOME:
+            continue
         if inside(name, RANDOM_MODULES) or name in RANDOM_FUNCTIONS:
             yield f"{module.path}:{line}: imports {name}: randomness comes only through mmdgen.rng"
     for node in ast.walk(module.tree):
@@ -255,7 +263,8 @@ def test_starting_the_command_line_imports_nothing_heavy() -> None:
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=ROOT)
     loaded = set(done.stdout.split())
     assert "click" in loaded
-    assert loaded.isdisjoint({"moderngl", "h5py", "PIL", "numpy", "pyrr", "isal", "torch", "ray", "starlette"})
+    assert loaded.isdisjoint({"moderngl", "h5py", "PIL", "numpy", "pyrr", "isal", "torch", "ray"})
+    assert loaded.isdisjoint({"starlette", "uvicorn", "websockets"})
 
 
 # --- the rules catch what they are for --------------------------------------------------------------------------------
@@ -283,6 +292,10 @@ PLANTED = [
     (heavy_libraries_stay_home, "mmdgen/render/x.py", "import pyrr.matrix44"),
     (heavy_libraries_stay_home, "mmdgen/generate/x.py", "import tqdm"),
     (heavy_libraries_stay_home, "mmdgen/generate/x.py", "import scipy"),
+    (heavy_libraries_stay_home, "mmdgen/cli/x.py", "import uvicorn"),
+    (heavy_libraries_stay_home, "mmdgen/annotate/x.py", "from starlette.applications import Starlette"),
+    (imports_point_down, "mmdgen/annotate/x.py", "from mmdgen.web import session"),
+    (imports_point_down, "mmdgen/web/x.py", "def f():\n    from mmdgen.cli import annotate"),
     (randomness_is_keyed, "mmdgen/pose/x.py", "import random"),
     (randomness_is_keyed, "mmdgen/pose/x.py", "from random import shuffle"),
     (randomness_is_keyed, "mmdgen/pose/x.py", "import numpy as np\nx = np.random.rand()"),
@@ -293,6 +306,8 @@ PLANTED = [
     (randomness_is_keyed, "mmdgen/pose/x.py", "import os\nx = os.urandom(4)"),
     (randomness_is_keyed, "mmdgen/pose/x.py", "from os import urandom"),
     (randomness_is_keyed, "mmdgen/pose/x.py", "import secrets"),
+    (randomness_is_keyed, "mmdgen/web/app.py", "import secrets"),
+    (randomness_is_keyed, "mmdgen/web/security.py", "import random"),
     (randomness_is_keyed, "mmdgen/pose/x.py", "import uuid"),
     (nothing_is_printed, "mmdgen/render/x.py", "def f():\n    print(1)"),
     (nothing_is_asserted, "mmdgen/cli/x.py", "def f(x):\n    assert x"),
@@ -311,12 +326,16 @@ ALLOWED = [
     (imports_point_down, "mmdgen/dataset/x.py", "from mmdgen.dataset import schema\nfrom mmdgen import fsio"),
     (imports_point_down, "mmdgen/formats/pmx/__init__.py", "from .records import PmxFile\nfrom ..cursor import Cursor"),
     (heavy_libraries_stay_home, "mmdgen/model/textures.py", "from PIL import Image"),
+    (heavy_libraries_stay_home, "mmdgen/web/app.py", "from starlette.applications import Starlette"),
+    (imports_point_down, "mmdgen/web/x.py", "from mmdgen.generate.catalogue import find_models"),
+    (imports_point_down, "mmdgen/cli/x.py", "def f():\n    from mmdgen.web.server import serve"),
     (
         heavy_libraries_stay_home,
         "mmdgen/pose/x.py",
         "import numpy as np\nimport json\nfrom mmdgen import rng",
     ),
     (randomness_is_keyed, "mmdgen/rng.py", "import numpy as np\nx = np.random.Philox(key=1)"),
+    (randomness_is_keyed, "mmdgen/web/security.py", "import secrets\nx = secrets.token_urlsafe"),
     (randomness_is_keyed, "mmdgen/pose/x.py", "import numpy as np\ndef f(r: np.random.Generator): r.random()"),
     (randomness_is_keyed, "mmdgen/pose/x.py", "from mmdgen.rng import generator\nimport os\nx = os.environ"),
     (nothing_is_printed, "mmdgen/cli/x.py", "print(1)"),

@@ -8,6 +8,11 @@ from mmdgen.model.records import MorphTerm
 
 AUTO, PERSON = "auto", "person"
 
+# From this confidence on the machine's result is used without a person: head bounds within 4 % of the head's height for
+# at least 95 % of such models, eye and mouth morphs right for at least 99 %. Confidences are calibrated against truth;
+# this is only where the line is drawn.
+SURE = 0.8
+
 EYE_SLOTS = tuple(f"{shape}_{side}" for shape in ("normal", "smile") for side in ("left", "right", "both"))
 
 
