@@ -23,7 +23,7 @@ from mmdgen.pose.materials import (
     dynamic_materials,
 )
 from mmdgen.pose.rig import DrawRange, Rig
-from mmdgen.render.prepare import Prepared, edge_push, srgb_to_linear
+from mmdgen.render.prepare import Prepared, srgb_to_linear
 from mmdgen.render.programs import SPHERE_SECOND_UV
 from mmdgen.render.upload import Upload, dense_groups, dense_morphs
 from mmdgen.render.view import MMD, View
@@ -201,7 +201,7 @@ class DrawLists:
         dynamic = item.material in self._layout.dynamic
         linear = self._view.shading != MMD
         program = self._renderer.programs.edge(self.geometry(tiled), dynamic=dynamic, linear=linear)
-        values = {"u_push": np.array(edge_push(self._view, self._rig.model.skeleton.rest), np.float32)}
+        values: dict[str, np.ndarray] = {}
         blend = True
         if dynamic:
             values["u_material_offset"] = self._layout.offset(item.material)

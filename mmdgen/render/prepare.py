@@ -68,10 +68,16 @@ def prepare_model(model: Model, binding: PoseBinding, view: View) -> Prepared:
     rig = build_rig(model, binding, frame, edge_push(view, model.skeleton.rest))
     if not rig.draws:
         raise ModelError("nothing_in_view", f"{model.path}: no face lies in the view around the head")
+    images, missing = decode_images(model, used_textures(rig, view.shading), view.shading)
+    return Prepared(rig, view, images, missing)
+
+
+def decode_images(model: Model, numbers: list[int], shading: str) -> tuple[dict[int, TextureImage], tuple[str, ...]]:
+    """Return the pictures of the textures `numbers` of `model`, and the names of those that cannot be decoded."""
     images: dict[int, TextureImage] = {}
     missing: list[str] = []
     decoded: dict[Path | None, TextureImage] = {}  # entries may lead to one file under several spellings
-    for number in _textures(rig, view.shading):
+    for number in numbers:
         texture = model.textures[number]
         if texture.path not in decoded:
             try:
@@ -80,13 +86,13 @@ def prepare_model(model: Model, binding: PoseBinding, view: View) -> Prepared:
                 missing.append(texture.name)
                 continue
             transparent = has_alpha(texels)
-            premultiplied = transparent and view.shading == PHONG  # MMD filters straight alpha
+            premultiplied = transparent and shading == PHONG  # MMD filters straight alpha
             decoded[texture.path] = TextureImage(premultiply(texels) if premultiplied else texels, transparent)
         images[number] = decoded[texture.path]
-    return Prepared(rig, view, images, tuple(missing))
+    return images, tuple(missing)
 
 
-def _textures(rig: Rig, shading: str) -> list[int]:
+def used_textures(rig: Rig, shading: str) -> list[int]:
     """Return the indices of the textures that the kept faces use."""
     used: set[int] = set()
     for draw in rig.draws:

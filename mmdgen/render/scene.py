@@ -20,9 +20,9 @@ from mmdgen.pose.materials import material_states
 from mmdgen.pose.rig import Rig
 from mmdgen.render.context import check_errors
 from mmdgen.render.draws import DrawLists, InstanceLayout
-from mmdgen.render.prepare import Prepared
+from mmdgen.render.prepare import Prepared, edge_push
 from mmdgen.render.target import Box, Target
-from mmdgen.render.upload import Upload
+from mmdgen.render.upload import Textures, Upload
 from mmdgen.render.view import MMD, MMD_LIGHT, PHONG, View
 
 if TYPE_CHECKING:
@@ -38,15 +38,15 @@ _CHUNK = 256  # poses whose data is uploaded at once
 class Scene:
     """A model on the GPU. Use it as a context manager, or call `release`."""
 
-    def __init__(self, renderer: Renderer, prepared: Prepared) -> None:
+    def __init__(self, renderer: Renderer, prepared: Prepared, textures: Textures | None = None) -> None:
         self._renderer, self._prepared = renderer, prepared
         self._rig, self._view = prepared.rig, prepared.view
-        self._upload = Upload(renderer.context, prepared)
+        self._upload = Upload(renderer.context, prepared, textures)
         check_errors(renderer.context, "uploading a model")
         self._layout = InstanceLayout.of(self._rig, self._view)
         self._stride = self._layout.stride
         self._instances = renderer.context.buffer(reserve=self._stride * 16 * _CHUNK)
-        self._common = _common_uniforms(self._rig, self._view)
+        self._common = common_uniforms(self._rig, self._view)
         self._box = self._pixel_box()
         self._lists = DrawLists(renderer, prepared, self._upload, self._layout)
         self._rest: np.ndarray | None = None
@@ -269,8 +269,8 @@ class Scene:
         self.release()
 
 
-def _common_uniforms(rig: Rig, view: View) -> dict[str, np.ndarray]:
-    """Return the uniforms that do not depend on the material: camera and light."""
+def common_uniforms(rig: Rig, view: View) -> dict[str, np.ndarray]:
+    """Return the uniforms that do not depend on the material: camera, light and the width of edges."""
     if view.camera is not None:
         projection, (right, up, forward) = view.camera.transform(), view.camera.axes()
         if view.shading == MMD:
@@ -289,6 +289,7 @@ def _common_uniforms(rig: Rig, view: View) -> dict[str, np.ndarray]:
         "u_right": right,
         "u_up": up,
         "u_eye": eye,
+        "u_push": np.array(edge_push(view, rig.model.skeleton.rest)),
         "u_texture": np.array(0, np.int32),
         "u_sphere": np.array(1, np.int32),
         "u_toon": np.array(2, np.int32),

@@ -84,13 +84,38 @@ def vertex_layout(data: np.ndarray, program: moderngl.Program) -> tuple[str, ...
     return (" ".join(formats), *names)
 
 
-class Upload:
-    """The GL objects of one prepared model. `release` frees all of them."""
+class Textures:
+    """Texture images on the GPU, each once: several uploads of one model may share them. `release` frees them."""
 
-    def __init__(self, context: moderngl.Context, prepared: Prepared) -> None:
+    def __init__(self, context: moderngl.Context, *, linear: bool) -> None:
+        self._context, self._linear = context, linear
+        self._uploaded: dict[TextureImage, moderngl.Texture] = {}
+
+    def get(self, image: TextureImage) -> moderngl.Texture:
+        """Return the texture of an image, which is uploaded the first time."""
+        if image not in self._uploaded:
+            height, width = image.texels.shape[:2]
+            kind = _SRGB8_ALPHA8 if self._linear else _RGBA8
+            texture = self._context.texture((width, height), 4, image.texels.tobytes(), internal_format=kind)
+            texture.build_mipmaps()
+            # The nearest level, filtered linearly: a quarter cheaper than trilinear on the software renderer.
+            texture.filter = (moderngl.LINEAR_MIPMAP_NEAREST, moderngl.LINEAR)
+            texture.repeat_x = texture.repeat_y = True
+            self._uploaded[image] = texture
+        return self._uploaded[image]
+
+    def release(self) -> None:
+        for texture in self._uploaded.values():
+            texture.release()
+        self._uploaded.clear()
+
+
+class Upload:
+    """The GL objects of one prepared model. `release` frees all of them, but for `textures` that were given."""
+
+    def __init__(self, context: moderngl.Context, prepared: Prepared, textures: Textures | None = None) -> None:
         rig = prepared.rig
         self._context = context
-        self._linear = prepared.view.shading == PHONG
         data = vertex_data(rig, second_uv=prepared.view.shading == MMD and rig.model.uv1 is not None)
         self._layout = data[:0]
         self.vertices = context.buffer(data.tobytes())
@@ -98,19 +123,10 @@ class Upload:
         self.expression_index = context.buffer(rig.expression_index.tobytes() or bytes(4))
         self.morphs = context.buffer(rig.morph_offset.tobytes() or bytes(4))
         self.sdef = context.buffer(rig.sdef.tobytes() or bytes(4))
-        self._uploaded = {image: self._texture(image) for image in dict.fromkeys(prepared.images.values())}
-        self.textures = {number: self._uploaded[image] for number, image in prepared.images.items()}
+        self._own = None if textures else Textures(context, linear=prepared.view.shading == PHONG)
+        shared = textures or self._own
+        self.textures = {number: shared.get(image) for number, image in prepared.images.items()} if shared else {}
         self._arrays: dict[tuple[int, bool, bool], moderngl.VertexArray] = {}
-
-    def _texture(self, image: TextureImage) -> moderngl.Texture:
-        height, width = image.texels.shape[:2]
-        kind = _SRGB8_ALPHA8 if self._linear else _RGBA8
-        texture = self._context.texture((width, height), 4, image.texels.tobytes(), internal_format=kind)
-        texture.build_mipmaps()
-        # The nearest level, filtered linearly: a quarter cheaper than trilinear on the software renderer.
-        texture.filter = (moderngl.LINEAR_MIPMAP_NEAREST, moderngl.LINEAR)
-        texture.repeat_x = texture.repeat_y = True
-        return texture
 
     def array(self, program: moderngl.Program, expression: bool = False, indexed: bool = True) -> moderngl.VertexArray:
         """Return the vertex array of a program over all kept faces, those in the expression box, or (not `indexed`) the
@@ -123,10 +139,11 @@ class Upload:
         return self._arrays[key]
 
     def release(self) -> None:
-        for item in (*self._arrays.values(), *self._uploaded.values()):
+        for item in self._arrays.values():
             item.release()
         for buffer in (self.vertices, self.index, self.expression_index, self.morphs, self.sdef):
             buffer.release()
+        if self._own:
+            self._own.release()
         self._arrays.clear()
-        self._uploaded.clear()
         self.textures.clear()
