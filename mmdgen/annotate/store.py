@@ -10,7 +10,7 @@ import contextlib
 import json
 import os
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -57,8 +57,10 @@ def utc_now() -> str:
     return datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
 
 
-def resolve(model: Model, folder: Path | None) -> Annotation:
+def resolve(model: Model, folder: Path | None, find: Callable[..., Annotation] = auto.annotate) -> Annotation:
     """Return the annotation to use: stored values first, the automatic ones for what is not stored.
+
+    `find` is what finds them: a function as `auto.annotate`.
 
     Raises `AnnotationError`: ``rejected`` with the stored reason, ``stale_annotation`` or ``bad_annotation`` for a
     stored file that does not fit the model or the schema, and what `auto.annotate` raises for what is not stored.
@@ -66,7 +68,7 @@ def resolve(model: Model, folder: Path | None) -> Annotation:
     stored = load(model, folder) if folder is not None else Stored()
     if stored.rejected:
         raise AnnotationError("rejected", f"{model.path}: {stored.rejected}")
-    return auto.annotate(model, bounds=stored.bounds, eyes=stored.eyes)
+    return find(model, bounds=stored.bounds, eyes=stored.eyes)
 
 
 def load(model: Model, folder: Path) -> Stored:
@@ -116,9 +118,9 @@ def records_of(
         values[HEAD_BOUNDS] = {"rejected": rejected, "source": PERSON, "confidence": 1.0}
     if bounds is not None:
         values[HEAD_BOUNDS] = {
-            "chin_y": round(float(bounds.chin_y), 5),
-            "top_y": round(float(bounds.top_y), 5),
-            "center_x": round(float(bounds.center_x), 5),
+            "chin_y": round(float(bounds.chin_y), 5) + 0.0,
+            "top_y": round(float(bounds.top_y), 5) + 0.0,
+            "center_x": round(float(bounds.center_x), 5) + 0.0,  # never -0.0
             "source": bounds.source,
             "confidence": round(float(bounds.confidence), 3),
         }

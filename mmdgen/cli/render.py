@@ -15,8 +15,8 @@ import mmdgen
 from mmdgen.cli.progress import ProgressView, interruptible
 from mmdgen.cli.progress import option as progress_option
 from mmdgen.errors import MmdgenError
-from mmdgen.generate.catalogue import Catalogue, scan
-from mmdgen.generate.characters import foreseen, make_characters
+from mmdgen.generate.catalogue import DEFAULT_EXAMINER, Catalogue, scan
+from mmdgen.generate.characters import EXAMINER, foreseen, make_characters
 from mmdgen.generate.engine import default_workers
 from mmdgen.generate.options import RenderOptions
 from mmdgen.generate.plan import ESTIMATED_RATE, Plan, read_plan
@@ -115,6 +115,11 @@ def default_annotations() -> Path | None:
 @click.option(
     "--characters", type=click.IntRange(1, 100_000), help="How many procedural characters [--poses / 25, 8 to 1000]."
 )
+@click.option(
+    "--include-unsure",
+    is_flag=True,
+    help="Also use models whose automatic annotation is not sure. Without it they are left out and listed.",
+)
 @click.option("--dry-run", is_flag=True, help="Only say what would be made; write nothing.")
 @progress_option
 @click.option("--json", "as_json", is_flag=True, help="Print the summary, or the plan of --dry-run, as JSON.")
@@ -138,6 +143,7 @@ def command(
     shard_size: int | None,
     limit: int | None,
     characters: int | None,
+    include_unsure: bool,
     dry_run: bool,
     progress: str,
     as_json: bool,
@@ -145,7 +151,9 @@ def command(
     """Render a dataset of posed heads.
 
     A sample is a pose and three pictures of a model: at rest, with the expression, and with the whole pose. Without
-    --models the characters are procedural ones that mmdgen draws itself. Ctrl-C, a crash or kill -9 lose nothing that
+    --models the characters are procedural ones that mmdgen draws itself. Head bounds and eye and mouth morphs are
+    people's where somebody has stored them, else automatic where they are sure; other models are left out, with the
+    reason in failures.jsonl (mmdgen annotate shows them to you). Ctrl-C, a crash or kill -9 lose nothing that
     is finished: the same command goes on, and the result is the same, byte for byte. Results on stdout, progress on
     stderr. Exits with 0 when the dataset is complete, 1 on errors, 2 on wrong usage and 130 when interrupted.
 
@@ -178,6 +186,7 @@ def command(
         limit=limit,
         splits=read_rules(splits) if splits else None,
         characters=characters,
+        include_unsure=include_unsure,
     )
     view = ProgressView(progress)
     try:
@@ -195,7 +204,16 @@ def command(
                 if dry_run and characters:
                     return foreseen(min(characters, limit or characters))
                 return scan(
-                    source, folder, workers=min(2, workers or 2), limit=limit, paths=paths, on_progress=view.scan
+                    source,
+                    folder,
+                    workers=min(2, workers or 2),
+                    limit=limit,
+                    paths=paths,
+                    examiner=EXAMINER if characters else DEFAULT_EXAMINER,
+                    include_unsure=include_unsure,
+                    check=not characters,
+                    on_progress=view.scan,
+                    on_warning=view.warn,
                 )
 
             plan = plan_for(out, options, look, keep=not dry_run)
@@ -288,6 +306,8 @@ def _show_summary(summary: Summary, as_json: bool) -> None:
         )
     if summary.rejected:
         click.echo(f"not usable:     {_reasons(summary.rejected)}  (failures.jsonl, mmdgen scan)")
+        if any(code.startswith("unsure_") for code in summary.rejected):
+            click.echo("                the unsure ones: look at them with mmdgen annotate, or --include-unsure")
     if summary.failed:
         click.echo(f"left out:       {_reasons(summary.failed)}  (failures.jsonl)")
 

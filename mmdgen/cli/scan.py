@@ -34,15 +34,28 @@ NAME_WIDTH = 24
 )
 @click.option("--workers", type=click.IntRange(1, 64), default=2, show_default=True, help="Processes.")
 @click.option("--limit", type=click.IntRange(1), help="Stop after so many usable models.")
+@click.option("--include-unsure", is_flag=True, help="Count models whose automatic annotation is not sure as usable.")
+@click.option("--no-check", is_flag=True, help="Do not check eye and mouth morphs in pictures: needs no OpenGL.")
 @progress_option
 @click.option("--json", "as_json", is_flag=True, help="Print everything that is known as JSON.")
 def command(
-    models: Path, annotations: Path | None, workers: int, limit: int | None, progress: str, as_json: bool
+    models: Path,
+    annotations: Path | None,
+    workers: int,
+    limit: int | None,
+    include_unsure: bool,
+    no_check: bool,
+    progress: str,
+    as_json: bool,
 ) -> None:
     """Say which models of a folder can be used, and why not the others.
 
     Every file is ok, repaired (below it stands what was found, and how often) or rejected (with the one reason). What
     the codes mean, and what can be done, is in docs/diagnostics.md; --json has every single repair.
+
+    Head bounds and eye and mouth morphs are people's where somebody has stored them, else automatic where they are
+    sure. Models about which the machine is not sure are rejected as unsure_head_bounds or unsure_eyes, with the
+    confidence and the reason: mmdgen annotate shows them to you.
 
     Exits with 0 when at least one can be used, however many cannot, and with 1 when none can.
 
@@ -55,7 +68,14 @@ def command(
     try:
         with interruptible(), view:
             found = scan(
-                models, annotations or default_annotations(), workers=workers, limit=limit, on_progress=view.scan
+                models,
+                annotations or default_annotations(),
+                workers=workers,
+                limit=limit,
+                include_unsure=include_unsure,
+                check=not no_check,
+                on_progress=view.scan,
+                on_warning=view.warn,
             )
     except KeyboardInterrupt:
         click.echo("mmdgen: interrupted", err=True)
@@ -85,6 +105,7 @@ def _json(found: Catalogue) -> str:
         {
             **model.to_json(),
             "comment": model.provenance.get("comment", ""),
+            "reasons": model.reasons,
             "repairs": [asdict(repair) for repair in model.repairs],
         }
         for model in found.models

@@ -2,6 +2,9 @@
 
 A scan never stops at a bad model: what mmdgen refuses has the error's reason code, what nobody foresaw is
 ``internal_error``, and a file that crashes the process reading it is ``crashed`` (it gets a second try alone first).
+
+What people have stored about a model is used first, then what was found automatically and is sure; a model about which
+the machine is not sure is left out, with the reason, unless it is asked for.
 """
 
 from __future__ import annotations
@@ -16,7 +19,9 @@ from typing import Any
 
 from mmdgen import rng
 from mmdgen.errors import ConfigError, FormatError, MmdgenError
+from mmdgen.formats.text import one_line
 from mmdgen.fsio import TEMPORARY_MARK
+from mmdgen.generate.checking import Checker
 from mmdgen.generate.pool import Death, Pool
 from mmdgen.generate.provenance import provenance_row, terms_beside
 from mmdgen.generate.splits import source_folder
@@ -25,7 +30,7 @@ from mmdgen.model.records import Diagnostic, MorphTerm
 OK, REPAIRED = "ok", "repaired"
 MODEL_SUFFIXES = (".pmx", ".pmd")
 SKIPPED_FOLDERS = ("__MACOSX",)  # holds AppleDouble files with the models' names; hidden folders are skipped too
-_NOT_PLANNED = ("provenance", "repairs")
+_NOT_PLANNED = ("provenance", "repairs", "reasons")
 MISSING = "texture_missing"
 DEFAULT_EXAMINER = "mmdgen.generate.catalogue:examine"
 
@@ -38,7 +43,8 @@ class UsableModel:
     `chin_y`, `top_y`, `center_x` the head bounds in MMD units, `terms` per morph parameter the (morph, weight, side)
     triples. `textures` is a hash of the textures' names and sizes: with `id`, what tells that the model has changed.
     `hints` are what words in its author's texts hint at; `provenance` is its row of provenance.jsonl. `diagnostics`
-    counts what was repaired by code, `repairs` lists it.
+    counts what was repaired by code, `repairs` lists it. `sources`, `confidences` and `reasons` say for each kind of
+    annotation who found it (``auto``, ``person``, ``truth``), how surely, and why; `confidence` is the least of them.
     """
 
     id: str
@@ -60,9 +66,12 @@ class UsableModel:
     hints: tuple[str, ...] = ()
     provenance: dict[str, Any] = field(default_factory=dict)
     repairs: tuple[Diagnostic, ...] = ()
+    sources: dict[str, str] = field(default_factory=dict)
+    confidences: dict[str, float] = field(default_factory=dict)
+    reasons: dict[str, str] = field(default_factory=dict)
 
     def to_json(self) -> dict[str, Any]:
-        """Return the plan's row: all but the provenance, which has a file of its own, and the list of repairs."""
+        """Return the plan's row: all but the provenance, which has a file of its own, and the long texts."""
         # not asdict: its deep copies take seconds for thousands of models
         row = {item.name: getattr(self, item.name) for item in fields(self) if item.name not in _NOT_PLANNED}
         row["terms"] = {name: [[t.morph, t.weight, t.side] for t in terms] for name, terms in self.terms.items()}
@@ -149,18 +158,28 @@ def texture_fingerprint(textures: Sequence[Any]) -> str:
     return digest.hexdigest()[:32]
 
 
-def examine(path: Path, relative: str, root: Path, annotations: Path | None) -> UsableModel:
+def examine(
+    path: Path, relative: str, root: Path, annotations: Path | None, find: Callable[..., Any] | None = None
+) -> UsableModel:
     """Load one model and resolve its annotation. Raises `MmdgenError` when it cannot be used.
 
-    Textures that are damaged count as missing: in the head they reject the model, elsewhere they are diagnosed.
+    `find` finds what is not stored, as `annotate.auto.annotate` does, which is used without it. Textures that are
+    damaged count as missing: in the head they reject the model, elsewhere they are diagnosed.
     """
     # here, so that only the processes that scan load these packages
-    from mmdgen.annotate.headtextures import require_head_textures
+    from mmdgen.annotate.auto import annotate
     from mmdgen.annotate.store import resolve
     from mmdgen.model.load import load_model
 
     model = load_model(path)
-    annotation = resolve(model, annotations)
+    return describe(model, resolve(model, annotations, find or annotate), path, relative, root)
+
+
+def describe(model: Any, annotation: Any, path: Path, relative: str, root: Path) -> UsableModel:
+    """Return what the plan needs of a loaded model and its annotation. Raises `AnnotationError`."""
+    from mmdgen.annotate.headtextures import require_head_textures
+    from mmdgen.annotate.store import HEAD_BOUNDS, WINK_MORPHS
+
     codes: dict[str, int] = {}
     for diagnostic in model.diagnostics:
         codes[diagnostic.code] = codes.get(diagnostic.code, 0) + 1
@@ -168,7 +187,7 @@ def examine(path: Path, relative: str, root: Path, annotations: Path | None) -> 
         if lost.code != MISSING:  # which loading, too, has found
             codes[MISSING] = codes.get(MISSING, 0) + 1
     name = model.name or model.name_en or path.stem
-    bounds = annotation.bounds
+    bounds, eyes = annotation.bounds, annotation.eyes
     provenance = provenance_row(model.id, relative, name, model.comment, terms_beside(path, root))
     return UsableModel(
         id=model.id,
@@ -177,7 +196,7 @@ def examine(path: Path, relative: str, root: Path, annotations: Path | None) -> 
         name=name,
         status=REPAIRED if codes else OK,
         vertices=len(model.position),
-        confidence=round(min(bounds.confidence, annotation.eyes.confidence), 4),
+        confidence=round(min(bounds.confidence, eyes.confidence), 4),
         neck=int(annotation.neck),
         head=int(annotation.head),
         chin_y=float(bounds.chin_y),
@@ -190,7 +209,24 @@ def examine(path: Path, relative: str, root: Path, annotations: Path | None) -> 
         hints=tuple(provenance["hints"]),
         provenance=provenance,
         repairs=model.diagnostics,
+        sources={HEAD_BOUNDS: bounds.source, WINK_MORPHS: eyes.source},
+        confidences={HEAD_BOUNDS: round(bounds.confidence, 4), WINK_MORPHS: round(eyes.confidence, 4)},
+        reasons={HEAD_BOUNDS: bounds.reason, WINK_MORPHS: "; ".join(eyes.reasons)},
     )
+
+
+def unsure(model: UsableModel) -> Rejection | None:
+    """Return why a model must not be used without a person: what was found automatically about it is not sure."""
+    from mmdgen.annotate.records import AUTO, SURE
+    from mmdgen.annotate.store import HEAD_BOUNDS, WINK_MORPHS
+
+    doubtful = [kind for kind, found in model.confidences.items() if found < SURE and model.sources[kind] == AUTO]
+    if not doubtful:
+        return None
+    titles = {HEAD_BOUNDS: "the head bounds", WINK_MORPHS: "the eye and mouth morphs"}
+    said = [f"{titles[kind]} are sure to {model.confidences[kind]:.2f}: {model.reasons[kind]}" for kind in doubtful]
+    code = "unsure_head_bounds" if HEAD_BOUNDS in doubtful else "unsure_eyes"
+    return Rejection(model.path, code, one_line("; ".join(said)), model.id)
 
 
 def reason(error: BaseException, root: Path) -> tuple[str, str]:
@@ -209,7 +245,11 @@ def reason(error: BaseException, root: Path) -> tuple[str, str]:
 
 
 class ScanWorker:
-    """The pool's handler: a task is a relative path, the result a `UsableModel` or a `Rejection`."""
+    """The pool's handler: a task is a relative path, the result a `UsableModel` or a `Rejection`.
+
+    With `check` in its configuration, automatic eye and mouth morphs are checked in pictures; where nothing can be
+    drawn it notes once why. With `include_unsure` models about which the machine is not sure are usable, too.
+    """
 
     report: dict[str, Any] = {}  # noqa: RUF012  part of the handler's interface, never changed
 
@@ -219,11 +259,19 @@ class ScanWorker:
         self.root = Path(config["root"])
         self.annotations = Path(config["annotations"]) if config["annotations"] else None
         self.examine = resolve(config["examiner"])
+        self.include_unsure = bool(config.get("include_unsure"))
+        self.checker: Checker | None = Checker() if config.get("check") else None
 
     def handle(self, task: str, note: Callable[[Any], None]) -> UsableModel | Rejection:
         path = self.root / task
         try:
-            return self.examine(path, task, self.root, self.annotations)
+            if self.checker is None:
+                found = self.examine(path, task, self.root, self.annotations)
+            else:
+                found = self.examine(path, task, self.root, self.annotations, self.checker.find)
+                if self.checker.problem:
+                    note(("unchecked", self.checker.problem))
+            return found if self.include_unsure else unsure(found) or found
         except Exception as error:
             code, message = reason(error, self.root)
             return Rejection(task, code, message, _hash_or_nothing(path))
@@ -245,13 +293,20 @@ def scan(
     limit: int | None = None,
     paths: Sequence[str] | None = None,
     examiner: str = DEFAULT_EXAMINER,
+    include_unsure: bool = False,
+    check: bool = False,
     on_progress: Callable[[int, int, UsableModel | Rejection], None] | None = None,
+    on_warning: Callable[[str], None] | None = None,
 ) -> Catalogue:
     """Examine every model below `root` (or the relative `paths`); the result does not depend on how many `workers`.
 
     `annotations` is the folder of stored annotations. With `limit` only so many usable models are looked for, in an
     order that mixes the folders. `on_progress(done, total, result)` is called after each model. Of files with equal
-    content the first path counts, the others are rejected as ``duplicate``. Raises `ConfigError` for a bad `root`.
+    content the first path counts, the others are rejected as ``duplicate``.
+
+    Models whose automatic annotation is not sure are rejected unless `include_unsure`. With `check` the automatic eye
+    and mouth morphs are also checked in pictures; `on_warning` is told once where nothing can be drawn. Raises
+    `ConfigError` for a bad `root`.
     """
     if limit is not None and limit < 1:
         raise ConfigError(f"the limit must be at least 1 model, found {limit}")
@@ -259,29 +314,49 @@ def scan(
     if limit is not None:
         paths.sort(key=lambda path: (rng.fraction(0, "limit", path), path))
     results: dict[str, UsableModel | Rejection] = {}
-    config = {"root": str(root), "annotations": str(annotations or ""), "examiner": examiner}
+    config = {
+        "root": str(root),
+        "annotations": str(annotations or ""),
+        "examiner": examiner,
+        "include_unsure": include_unsure,
+        "check": check,
+    }
 
     def learn(path: str, result: UsableModel | Rejection) -> None:
         results[path] = result
         if on_progress:
             on_progress(len(results), len(paths), result)
 
+    warned: set[str] = set()
+
+    def warn(message: str) -> None:
+        if on_warning and not warned:
+            on_warning(message)
+        warned.add(message)
+
     with Pool("mmdgen.generate.catalogue:ScanWorker", config, max(1, min(workers, len(paths)))) as pool:
         step = len(paths) if limit is None else max(8, 2 * limit)
         for start in range(0, len(paths), max(1, step)):
-            _examine_all(pool, paths[start : start + step], learn)
+            _examine_all(pool, paths[start : start + step], learn, warn)
             usable = {result.id for result in results.values() if isinstance(result, UsableModel)}
             if limit is not None and len(usable) >= limit:
                 break
     return _collect(paths, results, limit)
 
 
-def _examine_all(pool: Pool, paths: list[str], learn: Callable[[str, UsableModel | Rejection], None]) -> None:
+def _examine_all(
+    pool: Pool,
+    paths: list[str],
+    learn: Callable[[str, UsableModel | Rejection], None],
+    warn: Callable[[str], None],
+) -> None:
     tasks = deque(paths)
     crashed: set[str] = set()
     for event in pool.run(tasks):
         if event.kind == "done":
             learn(event.task, event.value)
+        elif event.kind == "note":
+            warn(f"eye and mouth morphs are not checked in pictures: {event.value[1]}")
         elif event.kind == "failed":
             raise event.value  # the handler itself turns errors of models into results
         elif event.kind == "died":

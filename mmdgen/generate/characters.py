@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 import time
 from collections import deque
@@ -9,13 +10,15 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from mmdgen.errors import EngineError
+from mmdgen.errors import AnnotationError, EngineError
 from mmdgen.fsio import TEMPORARY_MARK
-from mmdgen.generate.catalogue import OK, Catalogue, UsableModel
+from mmdgen.generate.catalogue import OK, Catalogue, UsableModel, describe
 from mmdgen.generate.pool import Pool
-from mmdgen.samples.library import existing_model, folder_name, write_characters
+from mmdgen.samples.library import TRUTH_FILE, existing_model, folder_name, write_characters
 
 STALE_SECONDS = 3600.0
+EXAMINER = "mmdgen.generate.characters:examine_character"
+TRUTH = "truth"  # the source of what needs nobody to find it
 
 
 class CharacterWorker:
@@ -64,6 +67,34 @@ def _sweep(folder: Path) -> None:
                 shutil.rmtree(path, ignore_errors=True)
         except OSError:
             continue
+
+
+def examine_character(path: Path, relative: str, root: Path, annotations: Path | None) -> UsableModel:
+    """Load a character that `make_characters` made, with what is exactly known about it: nothing has to be found.
+
+    Stored annotations play no part. Raises `MmdgenError` as `catalogue.examine` does.
+    """
+    from mmdgen.annotate.auto import annotate
+    from mmdgen.annotate.records import EYE_SLOTS, EyeMorphs, HeadBounds
+    from mmdgen.model.load import load_model
+    from mmdgen.model.records import MorphTerm
+
+    model = load_model(path)
+    try:
+        truth = json.loads((path.parent / TRUTH_FILE).read_bytes())
+        slots = {slot: tuple(MorphTerm(*term) for term in truth["slots"][slot]) for slot in EYE_SLOTS}
+        for shape, side in (("normal", "left"), ("normal", "right"), ("smile", "left"), ("smile", "right")):
+            both = slots[f"{shape}_both"]
+            slots[f"{shape}_{side}"] = slots[f"{shape}_{side}"] or tuple(
+                MorphTerm(t.morph, t.weight, side) for t in both
+            )
+        mouth = tuple(MorphTerm(*term) for term in truth["mouth_open"])
+        bounds = HeadBounds(truth["chin_y"], truth["top_y"], truth["center_x"], TRUTH, reason="known exactly")
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        message = f"{path.parent / TRUTH_FILE}: does not say what is known about the character: {error}"
+        raise AnnotationError("bad_annotation", message) from error
+    eyes = EyeMorphs(slots, mouth, TRUTH, reasons=("known exactly",))
+    return describe(model, annotate(model, bounds=bounds, eyes=eyes), path, relative, root)
 
 
 def foreseen(count: int) -> Catalogue:

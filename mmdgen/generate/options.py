@@ -28,7 +28,8 @@ class RenderOptions:
     `size` pixels square and `samples` a pixel; `shading` is ``phong`` or ``mmd``. For `phong`, the ambient light is
     drawn once a model from `ambient`, and `specular` scales the highlights. `outline` scales the edges. `compact`
     stores expression images as differences from the rest image. `shard_size` 0 chooses it. `limit` models at most.
-    `splits` are the splits file's patterns. `characters` is how many procedural characters were made for it, None for
+    `include_unsure` also uses models about whose automatic annotation mmdgen is not sure. `splits` are the splits
+    file's patterns. `characters` is how many procedural characters were made for it, None for
     a folder of models.
     """
 
@@ -46,6 +47,7 @@ class RenderOptions:
     limit: int | None = None
     splits: SplitRules | None = None
     characters: int | None = None
+    include_unsure: bool = False
     vocabulary: str = THA1.name
 
     def __post_init__(self) -> None:
@@ -105,6 +107,7 @@ class RenderOptions:
             "limit": self.limit,
             "splits": self.splits.to_json() if self.splits else None,
             "characters": self.characters,
+            "include_unsure": self.include_unsure,
             "vocabulary": self.vocabulary,
         }
 
