@@ -1,0 +1,253 @@
+// The view of head bounds: front and side with the lines, the framing in the dataset, and poses to check it with.
+
+import { byId, clamp, el, fixed, setText } from "./dom.js";
+import { LINES, Lines } from "./lines.js";
+import { drawBounds, drawBox, drawMachine, drawRuler } from "./overlay.js";
+import { Picture } from "./picture.js";
+import { emit, state } from "./state.js";
+
+const KIND = "head_bounds";
+const POSES = [
+  { name: "head_x", label: "Head up and down" },
+  { name: "head_y", label: "Head left and right" },
+  { name: "neck_z", label: "Neck sideways" },
+];
+const FULL_TURN_DEG = 15; // what a pose of 1 is
+const LEAST_HEIGHT = 0.05; // MU between chin and skull top
+const MOST_ZOOM = 10;
+
+export class BoundsView {
+  constructor(socket, saver) {
+    this.saver = saver;
+    this.active = "chin_y";
+    this.zoom = 1;
+    this.middle = null; // of the front view while zoomed
+    this.pose = { head_x: 0, head_y: 0, neck_z: 0 };
+    const over = (side) => (context, picture) => {
+      const suggested = state.model?.suggested?.bounds;
+      if (suggested) drawMachine(context, picture, suggested, side ? null : suggested.center_x);
+      if (!side) drawRuler(context, picture);
+    };
+    this.front = new Picture(socket, byId("front"), "front", { paint: over(false) });
+    this.side = new Picture(socket, byId("side"), "side", { paint: over(true) });
+    this.framing = new Picture(socket, byId("framing"), "framing", { paint: drawBox });
+    const moved = (name, value, done) => this.set(name, value, done ? "save" : "drag");
+    const chosen = (name) => this.choose(name);
+    this.lines = new Lines(byId("front-stage"), this.front, { moved, chosen });
+    this.sideLines = new Lines(byId("side-stage"), this.side, { moved, chosen, side: true });
+    this.front.onresize = this.side.onresize = () => this.look();
+    byId("front-stage").addEventListener("wheel", (event) => this.#wheel(event), { passive: false });
+    this.#sliders();
+    this.#values();
+  }
+
+  #sliders() {
+    this.sliders = new Map();
+    for (const { name, label } of POSES) {
+      const input = el("input", { type: "range", min: -1, max: 1, step: 0.02, value: 0, id: `pose-${name}` });
+      const out = el("output", { for: input.id, text: "0°" });
+      input.addEventListener("input", () => this.turn({ ...this.pose, [name]: Number(input.value) }, true));
+      input.addEventListener("dblclick", () => this.turn({ ...this.pose, [name]: 0 }));
+      this.sliders.set(name, { input, out });
+      byId("poses").append(el("div", { class: "pose" }, el("label", { for: input.id, text: label }), out, input));
+    }
+  }
+
+  #values() {
+    this.cells = new Map();
+    for (const [name, label] of [...LINES.map((line) => [line.name, line.label]), ["height", "Height"]]) {
+      const value = el("td", { class: "number" });
+      const against = el("td", { class: "number quiet" });
+      this.cells.set(name, { value, against });
+      byId("values").append(
+        el("tr", { data: { line: name } }, el("th", { scope: "row", text: label }), value, against),
+      );
+    }
+  }
+
+  open() {
+    this.zoom = 1;
+    this.middle = null;
+    this.turn({ head_x: 0, head_y: 0, neck_z: 0 });
+    if (!state.model) {
+      for (const picture of [this.front, this.side, this.framing]) picture.clear();
+      this.lines.set(null);
+      this.sideLines.set(null);
+      return;
+    }
+    this.look();
+    this.refresh();
+  }
+
+  /** Set the views of front and side: the same scale and heights, so that lines run across both. */
+  look(live = false) {
+    const { model } = state;
+    if (!model || !this.front.width || !this.side.width) return;
+    const middle = this.middle ?? model.front.center;
+    const common = { model: state.current, pose: { head_x: 0, head_y: 0, neck_z: 0 }, terms: [] };
+    this.front.show(
+      { ...common, view: { from: "front", center: middle, height: model.front.height / this.zoom } },
+      live,
+    );
+    const side = { from: "side", center: [model.side.center[0], middle[1]], height: 1 };
+    side.height = Math.min(this.side.height, 1.25 * this.side.width) / this.front.scale;
+    this.side.show({ ...common, view: side }, live);
+    this.lines.place();
+    this.sideLines.place();
+  }
+
+  refresh(live = false) {
+    const { bounds, suggested } = state.model;
+    this.lines.set(bounds, this.active);
+    this.sideLines.set(bounds, this.active);
+    this.frame(live);
+    const height = (each) => each.top_y - each.chin_y;
+    for (const [name, { value, against }] of this.cells) {
+      const now = name === "height" ? height(bounds) : bounds[name];
+      setText(value, fixed(now, 3));
+      if (!suggested?.bounds) {
+        setText(against, "");
+        continue;
+      }
+      const off = now - (name === "height" ? height(suggested.bounds) : suggested.bounds[name]);
+      setText(against, Math.abs(off) < 0.0005 ? "same" : `${off > 0 ? "+" : ""}${fixed(off, 3)}`);
+    }
+    for (const row of byId("values").children) row.classList.toggle("active", row.dataset.line === this.active);
+  }
+
+  frame(live = false) {
+    const { chin_y: chin, top_y: top, center_x: center } = state.model.bounds;
+    const view = { from: "front", center: [center, (chin + top) / 2], height: 2 * (top - chin) };
+    this.framing.show({ model: state.current, view, pose: this.pose, terms: [] }, live);
+  }
+
+  turn(pose, live = false) {
+    this.pose = pose;
+    for (const [name, { input, out }] of this.sliders) {
+      input.value = String(pose[name]);
+      const text = `${fixed(FULL_TURN_DEG * pose[name], 1)}°`;
+      setText(out, text);
+      input.setAttribute("aria-valuetext", text);
+    }
+    if (state.model) this.frame(live);
+  }
+
+  choose(name) {
+    if (this.active === name) return;
+    this.active = name;
+    if (state.model) this.refresh();
+  }
+
+  /** Move a line. `how`: "drag" only shows it, "save" stores it, "soon" stores it after a quiet time (keys). */
+  set(name, value, how) {
+    const { bounds } = state.model;
+    let put = value;
+    if (name === "chin_y") put = Math.min(value, bounds.top_y - LEAST_HEIGHT);
+    if (name === "top_y") put = Math.max(value, bounds.chin_y + LEAST_HEIGHT);
+    if (bounds[name] !== put) {
+      bounds[name] = put;
+      bounds.source = "person";
+      this.changed = true;
+      this.refresh(how !== "save");
+    } else if (how === "save") this.frame();
+    if (how !== "drag" && this.changed) this.#save(how === "soon");
+  }
+
+  #save(soon = false) {
+    this.changed = false;
+    const { chin_y, top_y, center_x } = state.model.bounds;
+    this.saver.save(state.current, KIND, { chin_y, top_y, center_x }, soon);
+    emit("edited");
+  }
+
+  /** Move by pixels of the front picture. */
+  nudge(name, pixels) {
+    if (!state.model || !this.front.width) return;
+    if (name !== "center_x") this.choose(name);
+    this.set(name, state.model.bounds[name] + pixels / this.front.scale, "soon");
+  }
+
+  takeMachine() {
+    const suggested = state.model?.suggested?.bounds;
+    if (!suggested) return emit("message", { text: "The machine has no suggestion for this model." });
+    const { chin_y, top_y, center_x } = suggested;
+    Object.assign(state.model.bounds, { chin_y, top_y, center_x, source: "person" });
+    this.refresh();
+    this.#save();
+  }
+
+  #wheel(event) {
+    if (!state.model) return;
+    event.preventDefault();
+    const box = event.currentTarget.getBoundingClientRect();
+    const at = [this.front.fromX(event.clientX - box.left), this.front.fromY(event.clientY - box.top)];
+    this.zoomBy(Math.exp(-event.deltaY * (event.deltaMode ? 0.05 : 0.0015)), at);
+  }
+
+  /** Zoom, keeping the point `at` (MU) in place; without one, the active line comes to the middle. */
+  zoomBy(factor, at = null) {
+    const { model } = state;
+    if (!model) return;
+    const old = this.zoom;
+    this.zoom = clamp(old * factor, 1, MOST_ZOOM);
+    const now = this.middle ?? model.front.center;
+    const { bounds } = model;
+    const line = this.active === "center_x" ? (bounds.chin_y + bounds.top_y) / 2 : bounds[this.active];
+    const share = old / this.zoom;
+    this.middle = at ? at.map((value, i) => value + (now[i] - value) * share) : [bounds.center_x, line];
+    if (this.zoom === 1) this.middle = null;
+    this.look(true);
+  }
+
+  reset() {
+    this.zoom = 1;
+    this.middle = null;
+    this.turn({ head_x: 0, head_y: 0, neck_z: 0 });
+    this.look();
+  }
+
+  repaint() {
+    for (const picture of [this.front, this.side, this.framing]) picture.redraw();
+  }
+
+  keys() {
+    const row = (keys, what, act, more = {}) => ({ keys, what, act, kind: KIND, group: "Head bounds", ...more });
+    return [
+      row(["ArrowUp", "ArrowDown"], "move the chosen line by 1 pixel", (key) => this.#vertical(key, 1)),
+      row(["Shift+ArrowUp", "Shift+ArrowDown"], "… by 10 pixels", (key) => this.#vertical(key, 10)),
+      row(["ArrowLeft", "ArrowRight"], "move the centre by 1 pixel", (key) => this.#across(key, 1)),
+      row(["Shift+ArrowLeft", "Shift+ArrowRight"], "… by 10 pixels", (key) => this.#across(key, 10)),
+      row(["c"], "choose the chin", () => this.pick("chin_y")),
+      row(["t"], "choose the skull top", () => this.pick("top_y")),
+      row(["Tab"], "choose the next line", () => this.#tab(), { when: () => this.#tabs() }),
+      row(["a"], "take the machine's values", () => this.takeMachine()),
+      row(["+", "-"], "zoom (also the mouse wheel)", (key) => this.zoomBy(key === "+" ? 1.4 : 1 / 1.4)),
+      row(["0"], "whole head, head straight", () => this.reset()),
+    ];
+  }
+
+  pick(name) {
+    this.choose(name);
+    this.lines.focus(name);
+  }
+
+  #vertical(key, pixels) {
+    const name = this.active === "center_x" ? "chin_y" : this.active;
+    this.nudge(name, key.endsWith("Up") ? pixels : -pixels);
+  }
+
+  #across(key, pixels) {
+    this.nudge("center_x", key.endsWith("Right") ? pixels : -pixels);
+  }
+
+  // Tab leads from the page to the lines and from line to line; elsewhere and after the last it is the browser's own.
+  #tabs() {
+    const here = document.activeElement;
+    return here === document.body || ["chin_y", "top_y"].includes(here?.dataset.line);
+  }
+
+  #tab() {
+    const here = document.activeElement?.dataset?.line;
+    this.pick(here === "chin_y" ? "top_y" : here === "top_y" ? "center_x" : "chin_y");
+  }
+}
