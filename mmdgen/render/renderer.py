@@ -68,9 +68,14 @@ class Renderer:
     def target(self, size: int, samples: int, tiles: tuple[int, int]) -> Target:
         """Return the (kept) target for pictures of `size` pixels with `samples` a pixel."""
         key = (size, samples, tiles)
-        if key not in self._targets:
-            self._targets[key] = Target(self.context, size, SAMPLE_GRIDS[samples], tiles)
-        return self._targets[key]
+        target = self._targets.pop(key, None) or Target(self.context, size, SAMPLE_GRIDS[samples], tiles)
+        self._targets[key] = target  # the last one used comes last
+        return target
+
+    def trim(self, count: int) -> None:
+        """Free all but the `count` targets used last. No generator of pictures may be under way."""
+        for key in list(self._targets)[: max(0, len(self._targets) - count)]:
+            self._targets.pop(key).release()
 
     def resolver(self, samples: int, *, linear: bool) -> tuple[moderngl.Program, moderngl.VertexArray]:
         """Return the program that averages `samples` (linear light, or sRGB as it is) and its triangle."""

@@ -46,7 +46,7 @@ class ProtocolError(ValueError):
 
 @dataclass(frozen=True, slots=True)
 class Framing:
-    """What a picture shows, in MU: `source` is ``front`` or ``side`` (from the character's right: -z is on the left).
+    """What a picture shows, in MU: `source` is ``front`` or ``side`` (from the character's left: z grows to the right).
 
     `across` and `y` are its middle (x, or z from the side) and `height` the whole picture's.
     """

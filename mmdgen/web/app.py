@@ -1,0 +1,150 @@
+"""The web application of the annotators: pages, the state, and the socket on which everything else happens.
+
+`GET /` and `GET /static/NAME` serve the files of `static/` that were there at the start, `GET /api/state` who annotates
+and all rows (`session.Session.state`), `/ws` the messages of `protocol` (answers: see `connection`). `security.Guard`
+stands before all of it. `server.serve` runs the application; `create_app` makes it for tests.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+from collections.abc import AsyncIterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+from starlette.applications import Starlette
+from starlette.middleware import Middleware
+from starlette.requests import Request
+from starlette.responses import JSONResponse, PlainTextResponse, Response
+from starlette.routing import Route, WebSocketRoute
+from starlette.websockets import WebSocket
+
+from mmdgen.web.connection import Connection
+from mmdgen.web.drawing import Studio
+from mmdgen.web.roster import Row
+from mmdgen.web.security import Guard
+from mmdgen.web.session import Session
+
+STATIC = Path(__file__).resolve().parent / "static"
+MOST_SOCKETS = 8
+_TYPES = {
+    ".html": "text/html; charset=utf-8",
+    ".css": "text/css; charset=utf-8",
+    ".js": "text/javascript; charset=utf-8",
+    ".svg": "image/svg+xml",
+    ".png": "image/png",
+    ".ico": "image/x-icon",
+    ".woff2": "font/woff2",
+}
+
+
+def static_files(folder: Path = STATIC) -> dict[str, tuple[Path, str]]:
+    """Return the files that are served, by name, with their content types: no links, no folders, no other endings."""
+    return {
+        path.name: (path, _TYPES[path.suffix])
+        for path in sorted(folder.iterdir())
+        if path.suffix in _TYPES and path.is_file() and not path.is_symlink()
+    }
+
+
+class Site:
+    """What the routes share: the session, the studio and the sockets that are open."""
+
+    def __init__(self, session: Session, studio: Studio, files: dict[str, tuple[Path, str]]) -> None:
+        self.session, self.studio, self._files = session, studio, files
+        self._connections: set[Connection] = set()
+        # One thread: actions are done in the order in which they came.
+        self.actions = ThreadPoolExecutor(1, thread_name_prefix="actions")
+        self._loop: asyncio.AbstractEventLoop | None = None
+
+    @contextlib.asynccontextmanager
+    async def lifespan(self, _: Starlette) -> AsyncIterator[None]:
+        self._loop = asyncio.get_running_loop()
+        yield
+        self._loop = None
+        self.actions.shutdown(wait=False, cancel_futures=True)
+
+    def tell(self, row: Row) -> None:
+        """Send a row that has changed to all pages; may be called from any thread."""
+        loop = self._loop
+        if loop is not None:
+            with contextlib.suppress(RuntimeError):  # the loop has just ended
+                loop.call_soon_threadsafe(self._tell, row)
+
+    def _tell(self, row: Row) -> None:
+        for connection in self._connections:
+            connection.push_row(row)
+
+    async def page(self, request: Request) -> Response:
+        return await self._file("index.html")
+
+    async def static(self, request: Request) -> Response:
+        return await self._file(request.path_params["name"])
+
+    async def _file(self, name: str) -> Response:
+        found = self._files.get(name)
+        if found is None:
+            return PlainTextResponse("There is no such file.\n", 404)
+        path, kind = found
+        try:
+            content = await asyncio.to_thread(_read_plain, path)
+        except OSError:
+            return PlainTextResponse("This file cannot be read.\n", 404)
+        return Response(content, media_type=None, headers={"content-type": kind})
+
+    async def state(self, request: Request) -> Response:
+        return JSONResponse(await asyncio.to_thread(self.session.state))
+
+    async def socket(self, websocket: WebSocket) -> None:
+        if len(self._connections) >= MOST_SOCKETS:
+            await websocket.close(1013)
+            return
+        connection = Connection(websocket, self.session, self.studio, self.actions)
+        self._connections.add(connection)
+        try:
+            await connection.serve()
+        finally:
+            self._connections.discard(connection)
+
+
+def _read_plain(path: Path) -> bytes:
+    """Read a file, but not through a link that was put in its place."""
+    handle = os.open(path, os.O_RDONLY | getattr(os, "O_NOFOLLOW", 0))
+    with os.fdopen(handle, "rb") as stream:
+        return stream.read()
+
+
+async def _failed(request: Request, error: Exception) -> Response:
+    return PlainTextResponse("Something went wrong on the server.\n", 500)
+
+
+async def _http_error(request: Request, error: Any) -> Response:
+    texts = {404: "There is no such page.\n", 405: "Only GET is answered.\n"}
+    return PlainTextResponse(texts.get(error.status_code, "This request is not answered.\n"), error.status_code)
+
+
+def create_app(
+    session: Session, studio: Studio, *, token: str, hosts: frozenset[str], static: Path = STATIC
+) -> Starlette:
+    """Return the application; `hosts` is from `security.allowed_hosts` and `static` the folder of the page's files.
+
+    The caller starts and closes the session's roster and the studio.
+    """
+    site = Site(session, studio, static_files(static))
+    session.listen(site.tell)
+    from starlette.exceptions import HTTPException
+
+    return Starlette(
+        routes=[
+            Route("/", site.page),
+            Route("/static/{name}", site.static),
+            Route("/api/state", site.state),
+            WebSocketRoute("/ws", site.socket),
+        ],
+        middleware=[Middleware(Guard, token=token, hosts=hosts)],
+        exception_handlers={HTTPException: _http_error, Exception: _failed},
+        lifespan=site.lifespan,
+    )
