@@ -34,7 +34,8 @@ _STYLE = """
   --card: #212126; --good: #7ed99a; --mended: #ffc46b; --bad: #ff9a9a; --link: #9cc4ff; } }
 body { margin: 0 auto; padding: 1rem; max-width: 110rem; background: var(--back); color: var(--text);
   font: 15px/1.45 system-ui, sans-serif; }
-a { color: var(--link); } .soft { color: var(--soft); } .path { overflow-wrap: anywhere; }
+a { color: var(--link); } .soft { color: var(--soft); } .path { overflow-wrap: anywhere; } td.path { min-width: 16rem; }
+#models td:nth-child(n+3):nth-child(-n+5) { min-width: 9rem; }
 table { border-collapse: collapse; } caption { text-align: left; font-weight: 600; padding: .3rem 0; }
 th, td { border: 1px solid var(--line); padding: .25rem .5rem; text-align: left; vertical-align: top; }
 td.number { text-align: right; font-variant-numeric: tabular-nums; white-space: nowrap; }
