@@ -46,7 +46,7 @@ def pmx(folder: Path) -> Path:
 
 
 def scanned(folder: Path) -> UsableModel | Rejection:
-    catalogue = scan(folder.parent, workers=1)
+    catalogue = scan(folder.parent, workers=1, include_unsure=True)
     return next(iter(catalogue.models or catalogue.rejected))
 
 
@@ -100,7 +100,7 @@ def test_all_that_is_lost_is_named_and_the_scan_goes_on(folder):
     shutil.copytree(folder, folder.parent / "b" / "whole")
     for name in ("face", "hair", "cloth"):
         next(folder.rglob(f"{name}.png")).unlink()
-    catalogue = scan(folder.parent, workers=1, paths=[str(pmx(folder).relative_to(folder.parent))])
+    catalogue = scan(folder.parent, workers=1, paths=[str(pmx(folder).relative_to(folder.parent))], include_unsure=True)
     (rejection,) = catalogue.rejected
     assert rejection.code == "head_textures_missing"
     assert "2 of its textures" in rejection.message

@@ -161,13 +161,17 @@ def _terms_at(record: Record, place: str) -> list[dict[str, Any]]:
     return record["mouth_open"] if place == "mouth_open" else record["eyes"][place]
 
 
-def write_folder(folder: Path, records: Mapping[Key, Record]) -> int:
-    """Write the records that differ from what `folder` has, in order; return how many. Raises `DatasetError`."""
+def write_folder(folder: Path, records: Mapping[Key, Record], *, dry_run: bool = False) -> int:
+    """Write the records that differ from what `folder` has, in order; return how many. Raises `DatasetError`.
+
+    With `dry_run` they are only counted.
+    """
     count = 0
     for (kind, sha256), record in sorted(records.items()):
         path = store.path_of(folder, kind, sha256)
         if not path.is_file() or path.read_bytes() != fsio.json_bytes(record):
-            store.write_record(folder, kind, record)
+            if not dry_run:
+                store.write_record(folder, kind, record)
             count += 1
     return count
 

@@ -16,6 +16,7 @@ COMMANDS = {
     "doctor": ("mmdgen.cli.doctor", "Check this machine: a real render, GL devices, versions, what to install."),
     "samples": ("mmdgen.cli.samples", "Write procedural anime characters as PMX files."),
     "scan": ("mmdgen.cli.scan", "Say which models of a folder are usable, and why not."),
+    "annotate": ("mmdgen.cli.annotate", "Check and correct what was found about the models, on a page; or fill it in."),
     "render": ("mmdgen.cli.render", "Render a dataset from a folder of models."),
     "draw": ("mmdgen.cli.draw", "Draw one picture of one model in one pose."),
     "inspect": ("mmdgen.cli.inspect", "Show what a model or a shard contains."),

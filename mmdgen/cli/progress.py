@@ -53,6 +53,10 @@ class ProgressView:
         """Show that `done` of `total` models have been looked at."""
         self._count("scan", "models", done, total)
 
+    def annotate(self, done: int, total: int) -> None:
+        """Show that `done` of `total` models have been annotated."""
+        self._count("annotate", "models", done, total)
+
     def prepare(self, done: int, total: int) -> None:
         """Show that `done` of `total` procedural characters have been made."""
         self._count("characters", "characters", done, total)

@@ -247,20 +247,22 @@ def reason(error: BaseException, root: Path) -> tuple[str, str]:
 class ScanWorker:
     """The pool's handler: a task is a relative path, the result a `UsableModel` or a `Rejection`.
 
-    With `check` in its configuration, automatic eye and mouth morphs are checked in pictures; where nothing can be
-    drawn it notes once why. With `include_unsure` models about which the machine is not sure are usable, too.
+    With `check` in its configuration automatic eye and mouth morphs are checked in pictures; it notes why where nothing
+    can be drawn. With `include_unsure` models about which the machine is not sure are usable, too.
     """
 
     report: dict[str, Any] = {}  # noqa: RUF012  part of the handler's interface, never changed
 
-    def __init__(self, config: dict[str, Any]) -> None:
+    def __init__(self, config: dict[str, Any], renderer: Any = None) -> None:
         from mmdgen.generate.worker import resolve
 
         self.root = Path(config["root"])
         self.annotations = Path(config["annotations"]) if config["annotations"] else None
         self.examine = resolve(config["examiner"])
         self.include_unsure = bool(config.get("include_unsure"))
-        self.checker: Checker | None = Checker() if config.get("check") else None
+        # another examiner brings its own annotation
+        own = config["examiner"] == DEFAULT_EXAMINER
+        self.checker = Checker(check=bool(config.get("check")), renderer=renderer) if own else None
 
     def handle(self, task: str, note: Callable[[Any], None]) -> UsableModel | Rejection:
         path = self.root / task
@@ -274,10 +276,11 @@ class ScanWorker:
             return found if self.include_unsure else unsure(found) or found
         except Exception as error:
             code, message = reason(error, self.root)
-            return Rejection(task, code, message, _hash_or_nothing(path))
+            return Rejection(task, code, message, hash_or_nothing(path))
 
 
-def _hash_or_nothing(path: Path) -> str:
+def hash_or_nothing(path: Path) -> str:
+    """Return the SHA-256 of a file, or "" where it cannot be read."""
     try:
         with path.open("rb") as stream:
             return hashlib.file_digest(stream, "sha256").hexdigest()
@@ -304,8 +307,8 @@ def scan(
     order that mixes the folders. `on_progress(done, total, result)` is called after each model. Of files with equal
     content the first path counts, the others are rejected as ``duplicate``.
 
-    Models whose automatic annotation is not sure are rejected unless `include_unsure`. With `check` the automatic eye
-    and mouth morphs are also checked in pictures; `on_warning` is told once where nothing can be drawn. Raises
+    Models whose automatic annotation is not sure are rejected unless `include_unsure`. Automatic eye and mouth morphs
+    are sure only after a `check` in pictures; `on_warning` is told once where nothing can be drawn. Raises
     `ConfigError` for a bad `root`.
     """
     if limit is not None and limit < 1:
@@ -337,19 +340,20 @@ def scan(
     with Pool("mmdgen.generate.catalogue:ScanWorker", config, max(1, min(workers, len(paths)))) as pool:
         step = len(paths) if limit is None else max(8, 2 * limit)
         for start in range(0, len(paths), max(1, step)):
-            _examine_all(pool, paths[start : start + step], learn, warn)
+            examine_all(pool, paths[start : start + step], learn, warn)
             usable = {result.id for result in results.values() if isinstance(result, UsableModel)}
             if limit is not None and len(usable) >= limit:
                 break
     return _collect(paths, results, limit)
 
 
-def _examine_all(
+def examine_all(
     pool: Pool,
     paths: list[str],
-    learn: Callable[[str, UsableModel | Rejection], None],
+    learn: Callable[[str, Any], None],
     warn: Callable[[str], None],
 ) -> None:
+    """Hand all `paths` to the pool and what comes back to `learn`; what ends the process twice is ``crashed``."""
     tasks = deque(paths)
     crashed: set[str] = set()
     for event in pool.run(tasks):

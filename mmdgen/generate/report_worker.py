@@ -24,6 +24,7 @@ from mmdgen.formats.pmx.reader import read_pmx
 from mmdgen.formats.sniff import sniff
 from mmdgen.fsio import write_atomic
 from mmdgen.generate.catalogue import DEFAULT_EXAMINER, Rejection, ScanWorker, UsableModel, reason
+from mmdgen.generate.checking import Checker
 from mmdgen.generate.report import PICTURES, Look, Picture
 from mmdgen.model.load import MAX_FILE_SIZE, model_from_bytes
 from mmdgen.model.records import Model, MorphTerm
@@ -62,8 +63,9 @@ class ReportWorker:
         self.annotations = Path(config["annotations"]) if config["annotations"] else None
         self.settings: dict[str, Any] = dict(config["view"])
         self.seconds = float(config["seconds"])
-        self.scan = ScanWorker({**config, "examiner": DEFAULT_EXAMINER})
         self.renderer = Renderer()
+        self.scan = ScanWorker({**config, "examiner": DEFAULT_EXAMINER, "check": True}, self.renderer)
+        self.checker = Checker(renderer=self.renderer)
         self.report: dict[str, Any] = self.renderer.report()
 
     def handle(self, task: tuple[int, str], note: Callable[[Any], None]) -> Look:
@@ -97,7 +99,7 @@ class ReportWorker:
         note(("stage", "annotate"))
         try:
             with look.timed("annotate"):
-                annotation = resolve(model, self.annotations)
+                annotation = resolve(model, self.annotations, self.checker.find)
         except AnnotationError:  # the judgement says it
             note(("stage", "draw"))
             self.draw_overview(look, number, model)
