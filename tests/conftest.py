@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import functools
+import importlib.util
 import os
+import shutil
 from pathlib import Path
 
 import pytest
@@ -46,8 +48,29 @@ def find_corpus() -> Path | None:
     return shared / "models" if shared is not None and (shared / "models").is_dir() else None
 
 
+@functools.cache
+def find_chromium() -> str | None:
+    """Return the path of a Chromium of this system, or None: Playwright's own are not downloaded."""
+    names = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
+    return next((path for path in map(shutil.which, names) if path), None)
+
+
+def browser_problem() -> str:
+    """Return why no page can be opened in a browser here, or an empty string."""
+    if importlib.util.find_spec("playwright") is None:
+        return "Playwright is not installed (tools/run pytest -m browser brings it)"
+    return "" if find_chromium() else "there is no Chromium (as an administrator: apt-get install chromium)"
+
+
 def pytest_runtest_setup(item: pytest.Item) -> None:
-    """Skip what draws where nothing can be drawn, unless MMDGEN_REQUIRE_GL asks for a failure (as CI does)."""
+    """Skip what draws where nothing can be drawn, and what needs a browser where there is none.
+
+    MMDGEN_REQUIRE_GL and MMDGEN_REQUIRE_BROWSER ask for a failure instead (as CI does).
+    """
+    if item.get_closest_marker("browser") is not None and (problem := browser_problem()):
+        if os.environ.get("MMDGEN_REQUIRE_BROWSER", "0") not in ("", "0"):
+            pytest.fail(f"needs a browser: {problem}", pytrace=False)
+        pytest.skip(f"needs a browser: {problem}")
     if item.get_closest_marker("gl") is None or not gl_problem():
         return
     reason = f"needs OpenGL: {gl_problem()}"

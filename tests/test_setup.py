@@ -141,7 +141,7 @@ class Checkout:
         self.stamps.mkdir()
         text = f"{root}\n{os.path.realpath(sys.executable)}\n"
         (self.stamps / "base").write_text(text, "utf-8")
-        for group in ("core", "test", "lint"):
+        for group in ("core", "web", "test", "browser", "lint"):
             self.stamp(group)
         (root / ".mmdgen").mkdir()
         self.gl("system\n")
@@ -213,11 +213,19 @@ def test_a_changed_requirement_is_installed(ready: Checkout, name: str) -> None:
     ("command", "groups", "gl"),
     [
         (["mmdgen"], "core", True),
-        (["pytest", "-q"], "core,test", True),
-        (["python", "-m", "pytest"], "core,test", True),
+        (["mmdgen", "render", "--poses", "8"], "core", True),
+        (["mmdgen", "annotate", "--models", "x"], "core,web", True),
+        (["mmdgen", "annotate", "--kind", "head_bounds", "--models", "x"], "core,web", True),
+        (["mmdgen", "annotate", "--models", "x", "--auto", "--json"], "core", True),
+        (["mmdgen", "annotate", "validate", "x"], "core", True),
+        (["mmdgen", "annotate", "--help"], "core", True),
+        (["mmdgen", "annotate"], "core", True),
+        (["pytest", "-q"], "core,web,test", True),
+        (["python", "-m", "pytest"], "core,web,test", True),
         (["python", "x.py"], "core", True),
+        (["python", "browser.py"], "core", True),
         (["ruff", "check"], "lint", False),
-        (["pyright"], "core,test,lint", False),
+        (["pyright"], "core,web,test,browser,lint", False),
     ],
 )
 def test_a_command_brings_only_what_it_needs(ready: Checkout, command: list[str], groups: str, gl: bool) -> None:
@@ -225,6 +233,49 @@ def test_a_command_brings_only_what_it_needs(ready: Checkout, command: list[str]
     done = ready.run(*command)
     assert done.stderr.split() == ["COLD", groups, *(["--gl"] if gl else [])]
     assert done.stdout == ""
+
+
+@pytest.mark.parametrize(
+    ("command", "environment", "asked"),
+    [
+        (["pytest"], {}, False),
+        (["pytest", "-m", "browser"], {}, True),
+        (["python", "-m", "pytest", "tests/test_browser.py"], {}, True),
+        (["pytest", "-m", "browser"], {"MMDGEN_BROWSER": "0"}, False),
+        (["pytest", "-m", "not browser"], {}, False),
+        (["pytest"], {"MMDGEN_BROWSER": "1"}, True),
+        (["mmdgen", "scan"], {"MMDGEN_BROWSER": "1"}, False),
+    ],
+)
+@pytest.mark.parametrize("there", [False, True])
+def test_a_browser_comes_only_where_it_is_asked_for(
+    ready: Checkout, tmp_path: Path, command: list[str], environment: dict[str, str], asked: bool, there: bool
+) -> None:
+    shutil.rmtree(ready.stamps)
+    # of the system only what tools/run itself needs, so that the machine's own Chromium is not seen
+    programs = tmp_path / "bin"
+    programs.mkdir()
+    for name in ("bash", "env"):
+        (programs / name).symlink_to(str(shutil.which(name)))
+    (programs / "python3").symlink_to(sys.executable)
+    if there:
+        (programs / "chromium").symlink_to("/bin/true")
+    done = ready.run(*command, PATH=str(programs), **environment)
+    _, groups, *options = done.stderr.split()
+    assert ("browser" in groups.split(",")) == asked
+    assert options == ["--gl", *(["--chromium"] if asked and not there else [])]
+
+
+@pytest.mark.parametrize("name", ["head_bounds", "wink_morphs"])
+def test_the_annotators_have_programs_of_their_own(ready: Checkout, name: str) -> None:
+    shutil.copy(ROOT / "tools" / name, ready.root / "tools" / name)
+    (ready.root / ".venv/bin/mmdgen").symlink_to("/bin/echo")
+    program = ready.root / "tools" / name
+    for command, cwd in (([str(program)], None), ([f"./{name}"], program.parent), (["bash", name], program.parent)):
+        done = subprocess.run(
+            [*command, "--models", "two words"], cwd=cwd, capture_output=True, text=True, check=False, timeout=60
+        )
+        assert (done.stdout, done.stderr) == (f"annotate --kind {name} --models two words\n", "")
 
 
 def test_other_groups_do_not_matter(ready: Checkout) -> None:
@@ -395,6 +446,33 @@ def test_a_missing_certificate_bundle_is_replaced(monkeypatch: pytest.MonkeyPatc
     assert environment._certificates() is None
     monkeypatch.setenv("PIP_CERT", str(tmp_path / "missing.pem"))
     assert environment._certificates() == there
+
+
+@pytest.mark.parametrize("root", [True, False])
+def test_chromium_is_installed_by_root_alone_and_failing_stops_nothing(
+    root: bool, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    environment = environment_module()
+    asked: list[list[str]] = []
+
+    def install(packages: list[str], log: object) -> None:
+        asked.append(list(packages))
+        raise debian.SystemPackageError("no network")
+
+    monkeypatch.setattr(environment, "LOG", tmp_path / "log")
+    monkeypatch.setattr(environment.shutil, "which", lambda name: None)
+    monkeypatch.setattr(environment.debian, "is_root", lambda: root)
+    monkeypatch.setattr(environment.debian, "has_apt", lambda: True)
+    monkeypatch.setattr(environment.debian, "install", install)
+    environment.ensure_chromium()
+    said = capsys.readouterr().err
+    assert asked == ([["chromium"]] if root else [])
+    assert "are skipped" in said
+    assert ("no network" if root else "As an administrator: apt-get install chromium") in said
+    monkeypatch.setattr(environment.shutil, "which", lambda name: "/usr/bin/chromium" if name == "chromium" else None)
+    environment.ensure_chromium()
+    assert capsys.readouterr().err == ""
+    assert len(asked) == int(root)
 
 
 # --- packages of the system -------------------------------------------------------------------------------------------

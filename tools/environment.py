@@ -1,12 +1,12 @@
 """Make the environment that `tools/run` runs commands in. Not meant to be called by hand.
 
-    python3 tools/environment.py PYTHON_GROUPS [--gl]
+    python3 tools/environment.py PYTHON_GROUPS [--gl] [--chromium]
 
-PYTHON_GROUPS is a comma-separated list: core (what mmdgen itself needs), test, lint. Everything is kept in the
-checkout: the virtual environment in .venv, the rest (log, lock, GL libraries, certificates) in .mmdgen. A group's
-stamp, with the text of pyproject.toml and constraints.txt in it, is written last, so that whatever was interrupted is
-done again, and `tools/run` only has to compare texts. Only the standard library is used; nothing but Python 3.11 is
-expected.
+PYTHON_GROUPS is a comma-separated list: core (what mmdgen itself needs) and extras of pyproject.toml. Everything is
+kept in the checkout: the virtual environment in .venv, the rest (log, lock, GL libraries, certificates) in .mmdgen. A
+group's stamp, with the text of pyproject.toml and constraints.txt in it, is written last, so that whatever was
+interrupted is done again, and `tools/run` only has to compare texts. Only the standard library is used; nothing but
+Python 3.11 is expected.
 """
 
 from __future__ import annotations
@@ -41,6 +41,7 @@ STATE = ROOT / ".mmdgen"
 LOG = STATE / "setup.log"
 GL_STAMP = STATE / "gl.stamp"
 GL_FOLDER = STATE / "gl"
+CHROMIUM = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")  # as tools/run looks for it
 _CERTIFICATE_VARIABLES = ("PIP_CERT", "SSL_CERT_FILE", "REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE")
 _BUNDLES = (
     "/etc/ssl/certs/ca-certificates.crt",  # Debian, Ubuntu, Arch, Alpine
@@ -291,6 +292,26 @@ def ensure_gl() -> None:
     _write(GL_STAMP, "\n".join(lines) + "\n")
 
 
+# --- Chromium ---------------------------------------------------------------------------------------------------------
+
+
+def ensure_chromium() -> None:
+    """Install the distribution's Chromium for the tests in a browser, as root; else say what a person can do.
+
+    The tests themselves notice where it is missing, and skip.
+    """
+    if any(shutil.which(name) for name in CHROMIUM):
+        return
+    if not (debian.is_root() and debian.has_apt()):
+        say("Chromium is missing, so tests in a browser are skipped. As an administrator: apt-get install chromium")
+        return
+    try:
+        with step("Chromium is missing: installing it for the tests in a browser (once)"):
+            debian.install(["chromium"], log)
+    except debian.SystemPackageError as error:
+        say(f"Chromium could not be installed, so tests in a browser are skipped. {error}")
+
+
 # --- files ------------------------------------------------------------------------------------------------------------
 
 
@@ -309,8 +330,9 @@ def _write(path: Path, text: str) -> None:
 
 def main() -> int:
     parser = argparse.ArgumentParser(description="Make the environment of this checkout.")
-    parser.add_argument("groups", help="comma-separated: core, test, lint")
+    parser.add_argument("groups", help="comma-separated: core, web, test, browser, lint")
     parser.add_argument("--gl", action="store_true", help="also see to OpenGL")
+    parser.add_argument("--chromium", action="store_true", help="also see to Chromium")
     arguments = parser.parse_args()
     began = time.monotonic()
     try:
@@ -323,10 +345,11 @@ def main() -> int:
             log(f"==== {time.strftime('%Y-%m-%d %H:%M:%S')} {arguments.groups} {'gl' if arguments.gl else ''}")
             ensure_venv()
             with ThreadPoolExecutor(1) as beside:  # apt and pip share nothing, and each waits for the network
-                gl = beside.submit(ensure_gl) if arguments.gl else None
+                wanted = [(ensure_gl, arguments.gl), (ensure_chromium, arguments.chromium)]
+                under_way = [beside.submit(function) for function, asked in wanted if asked]
                 ensure_packages(arguments.groups.split(","))
-            if gl is not None:
-                gl.result()
+            for future in under_way:
+                future.result()
     except (SetupError, OSError) as error:
         say(str(error))
         return 1
