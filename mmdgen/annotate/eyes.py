@@ -6,14 +6,14 @@ eye is not taken; normal and smiling shapes are told apart in `shapes.py`.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
 from mmdgen.annotate import names
 from mmdgen.annotate.bones import HeadBones
 from mmdgen.annotate.lids import LEFT, RIGHT, SIDES, EyeBox, lid_motion, similarity
-from mmdgen.annotate.motion import Displacement, displacement, moving_morphs
+from mmdgen.annotate.motion import Displacement, effect, moving_morphs, swapped_materials
 from mmdgen.annotate.records import EYE_SLOTS
 from mmdgen.annotate.shapes import Candidate, decide_shapes, preferred
 from mmdgen.errors import AnnotationError
@@ -37,18 +37,39 @@ class EyeFinding:
     reasons: tuple[str, ...]
 
 
-def find_eyes(model: Model, bones: HeadBones, share: np.ndarray) -> EyeFinding:
+@dataclass(frozen=True, slots=True)
+class Exclusions:
+    """What is known to be wrong: (morph, side of its term) pairs that do not do what their slot says, and (morph,
+    shape) pairs whose shape is known instead of guessed."""
+
+    refuted: frozenset[tuple[int, str]] = frozenset()
+    shapes: frozenset[tuple[int, str]] = frozenset()
+
+    def without(self, morph: int, side: str) -> Exclusions:
+        """Return this with the term of `morph` on `side` refuted."""
+        return replace(self, refuted=self.refuted | {(morph, side)})
+
+    def reshaped(self, morph: int, shape: str) -> Exclusions:
+        """Return this with the `shape` of `morph` known."""
+        others = frozenset(item for item in self.shapes if item[0] != morph)
+        return replace(self, shapes=others | {(morph, shape)})
+
+
+def find_eyes(model: Model, bones: HeadBones, share: np.ndarray, exclusions: Exclusions = Exclusions()) -> EyeFinding:
     """Return the eye morphs of `model`; `share` f32 [V] is how much each vertex follows the head.
+
+    What `exclusions` refute is not taken.
 
     Raises `AnnotationError`: ``no_eye_morph`` if nothing closes an eye, ``no_eye_morph_left`` or ``no_eye_morph_right``
     if only the other one can be closed.
     """
     center = _first_center(model, bones)
-    named = candidates = _candidates(model, share, center, named=True)
+    gone = frozenset(morph for morph, side in exclusions.refuted if side == "both")
+    named = candidates = _candidates(model, share, center, gone, named=True)
     reasons: list[str] = []
     reference = _reference(model, named, center)
     if reference is None:
-        candidates = _candidates(model, share, center, named=False)
+        candidates = _candidates(model, share, center, gone, named=False)
         reference = _by_geometry(model, bones, candidates, center)
         if reference is not None:
             reasons.append(f"no eye morph has a known name: {reference.label} closes the eyes")
@@ -65,7 +86,11 @@ def find_eyes(model: Model, bones: HeadBones, share: np.ndarray) -> EyeFinding:
         decide_shapes(model, pool, boxes, center)
     else:
         pool = _alike(model, reference, candidates, boxes, center)
-    slots, confidence, more = _fill(pool, boxes)
+    for candidate in pool:
+        for morph, shape in exclusions.shapes:
+            if candidate.morph == morph and candidate.shape:
+                candidate.shape = shape
+    slots, confidence, more = _fill(model, pool, boxes, exclusions)
     reasons += more
     if not named:
         confidence *= 0.7
@@ -84,7 +109,7 @@ def given_eyes(model: Model, bones: HeadBones, slots: dict[str, tuple[MorphTerm,
     boxes: dict[str, EyeBox] = {}
     for side in SIDES:
         for shape in ("normal", "smile"):
-            moved = displacement(model, slots[f"{shape}_{side}"] or slots[f"{shape}_both"], center)
+            moved = effect(model, slots[f"{shape}_{side}"] or slots[f"{shape}_both"], center)
             motion = lid_motion(model, moved, side, center, None) if not moved.empty else None
             if motion is not None and motion.closure > 0 and side not in boxes:
                 boxes[side] = EyeBox(motion.x, motion.y, max(motion.half_width, 0.3 * motion.closure), motion.closure)
@@ -101,10 +126,14 @@ def _first_center(model: Model, bones: HeadBones) -> float:
     return float(rest[bones.head, 0])
 
 
-def _candidates(model: Model, share: np.ndarray, center: float, *, named: bool) -> list[Candidate]:
+def _candidates(
+    model: Model, share: np.ndarray, center: float, gone: frozenset[int], *, named: bool
+) -> list[Candidate]:
     """The morphs that move the head and are called an eye-closing one, or (not `named`) whatever may be one."""
     found = []
     for number, morph in moving_morphs(model):
+        if number in gone:
+            continue
         parsed = names.parse(morph.name)
         kind = names.eye_class(parsed)
         if kind is None and morph.name_en:
@@ -113,7 +142,7 @@ def _candidates(model: Model, share: np.ndarray, center: float, *, named: bool) 
             continue
         if kind == "smile" and morph.panel == 3:
             continue  # 笑い in the mouth panel smiles with the mouth
-        moved = displacement(model, [MorphTerm(number)], center)
+        moved = effect(model, [MorphTerm(number)], center)
         if moved.empty:
             continue
         on_head = share[moved.index] > 0.5
@@ -242,7 +271,7 @@ def _purity(candidate: Candidate, side: str) -> float:
     return motion.inside / total if motion is not None and total > 0 else 0.0
 
 
-def _fill(pool: list[Candidate], boxes: dict[str, EyeBox]):
+def _fill(model: Model, pool: list[Candidate], boxes: dict[str, EyeBox], exclusions: Exclusions):
     """Fill the six slots; return them with a confidence for the normal (else smiling) one-eyed ones, and reasons."""
     slots: dict[str, tuple[MorphTerm, ...]] = dict.fromkeys(EYE_SLOTS, ())
     certainty: dict[str, float] = {}
@@ -261,7 +290,12 @@ def _fill(pool: list[Candidate], boxes: dict[str, EyeBox]):
                 slots[name] = (MorphTerm(one.morph),)
                 certainty[name] = one.certainty
                 reasons.append(f"{name}: {one.label} moves the vertices of the {side} eye")
-            elif both is not None:
+            elif (
+                both is not None
+                and (both.morph, side) not in exclusions.refuted
+                # Materials have no side: what shows a closed eye in place of the open one closes both or none.
+                and not swapped_materials(model, [MorphTerm(both.morph)])
+            ):
                 slots[name] = (MorphTerm(both.morph, side=side),)
                 certainty[name] = both.certainty * 0.97
                 reasons.append(f"{name}: {both.label}, its {side} half")

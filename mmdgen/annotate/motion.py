@@ -16,7 +16,9 @@ from mmdgen.pose.rig import MAX_GROUPS
 STILL = 1e-4
 # What a morph of bones moves takes a walk over all bones. No character has as many of both as this product allows.
 _WALKS = 1_000_000
-_MOVING = (MorphKind.VERTEX, MorphKind.GROUP, MorphKind.BONE)
+_MOVING = (MorphKind.VERTEX, MorphKind.GROUP, MorphKind.BONE, MorphKind.MATERIAL)
+# Of alpha: a material that changes by so much is shown or hidden.
+_SHOWN = 0.5
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -32,12 +34,13 @@ class Displacement:
 
 
 def moving_morphs(model: Model) -> Iterator[tuple[int, Morph]]:
-    """Yield (number, morph) of those that can move vertices; of those by bones only so many as do not take seconds."""
+    """Yield (number, morph) of those that can move vertices or show and hide materials; of those by bones only so many
+    as do not take seconds."""
     left = _WALKS // (len(model.skeleton.name) + 1000)
     for number, morph in enumerate(model.morphs):
         if morph.kind not in _MOVING or len(morph.index) == 0:
             continue
-        if morph.kind is not MorphKind.VERTEX:
+        if morph.kind in (MorphKind.GROUP, MorphKind.BONE):
             left -= 1
             if left < 0:
                 continue
@@ -62,6 +65,50 @@ def displacement(model: Model, terms: Sequence[MorphTerm], center_x: float) -> D
         index, offset = _with_bones(model, index, offset, BoneMotion(1, rotation, translation))
     moved = np.abs(offset).max(axis=1, initial=0) > STILL
     return Displacement(index[moved], offset[moved])
+
+
+def effect(model: Model, terms: Sequence[MorphTerm], center_x: float) -> Displacement:
+    """Return what `displacement` does, with materials that `terms` show or hide as if pushed forward by their height.
+
+    Flat eyes and mouths are often exchanged so: the open one fades out while a closed one appears.
+    """
+    moved = displacement(model, terms, center_x)
+    faded = swapped_materials(model, terms)
+    parts = [moved]
+    for number in faded:
+        item = model.materials[number]
+        index = np.unique(model.face[item.first_face : item.first_face + item.face_count])
+        if len(index) == 0:
+            continue
+        offset = np.zeros((len(index), 3), np.float32)
+        offset[:, 2] = -np.ptp(model.position[index, 1])
+        parts.append(Displacement(index.astype(np.int32), offset))
+    if len(parts) == 1:
+        return moved
+    total = np.zeros((len(model.position), 3), np.float32)
+    for part in reversed(parts):  # real motion wins
+        total[part.index] = part.offset
+    index = np.flatnonzero(np.abs(total).max(axis=1) > STILL).astype(np.int32)
+    return Displacement(index, total[index])
+
+
+def swapped_materials(model: Model, terms: Sequence[MorphTerm]) -> tuple[int, ...]:
+    """Return the materials that `terms` show or hide (their alpha changes by half or more), ascending."""
+    flat = flatten_terms(model, [MorphTerm(term.morph, term.weight) for term in terms], 0.0)
+    alpha: dict[int, float] = {}
+    for operation in (0, 1):
+        for row, weight in zip(flat.material, flat.material_weight.tolist(), strict=True):
+            number = int(row["material"])
+            if number < 0 or row["operation"] != operation:
+                continue
+            value = alpha.get(number, model.materials[number].diffuse[3])
+            change = float(row["diffuse"][3])
+            alpha[number] = value * (1 + weight * (change - 1)) if operation == 0 else value + weight * change
+    return tuple(
+        number
+        for number, value in sorted(alpha.items())
+        if abs(min(max(value, 0.0), 1.0) - min(model.materials[number].diffuse[3], 1.0)) >= _SHOWN
+    )
 
 
 def _scaled(quaternion: np.ndarray, weight: float) -> np.ndarray:

@@ -8,7 +8,7 @@ import numpy as np
 
 from mmdgen.annotate import names
 from mmdgen.annotate.eyes import EyeFinding
-from mmdgen.annotate.motion import Displacement, displacement, moving_morphs
+from mmdgen.annotate.motion import Displacement, effect, moving_morphs
 from mmdgen.errors import AnnotationError
 from mmdgen.model.records import Model, MorphTerm
 
@@ -38,16 +38,18 @@ class _Opening:
     y: float
 
 
-def find_mouth(model: Model, eyes: EyeFinding, share: np.ndarray) -> MouthFinding:
+def find_mouth(
+    model: Model, eyes: EyeFinding, share: np.ndarray, refuted: frozenset[int] = frozenset()
+) -> MouthFinding:
     """Return the morph that opens the mouth; `share` f32 [V] is how much each vertex follows the head.
 
     The best spelling of あ that really lowers the lip counts; without one, another open shape; without names, the mouth
-    morph that opens farthest. Raises `AnnotationError` ``no_mouth_morph``.
+    morph that opens farthest. Morphs in `refuted` are not taken. Raises `AnnotationError` ``no_mouth_morph``.
     """
     apart = eyes.boxes["left"].x - eyes.boxes["right"].x
     usable: list[_Opening] = []
     for named in (True, False):
-        found = _openings(model, eyes, share, named)
+        found = [item for item in _openings(model, eyes, share, named) if item.morph not in refuted]
         largest = max((item.opening for item in found), default=0.0)
         usable = [item for item in found if item.opening >= max(LEAST_OPENING * apart, 0.15 * largest)]
         if usable:
@@ -79,7 +81,7 @@ def _openings(model: Model, eyes: EyeFinding, share: np.ndarray, named: bool) ->
             rank = names.mouth_rank(names.parse(morph.name_en))
         if (rank is not None) != named or (rank is None and morph.panel != MOUTH_PANEL):
             continue
-        place = _opening(model, displacement(model, [MorphTerm(number)], eyes.center_x), eyes, share)
+        place = _opening(model, effect(model, [MorphTerm(number)], eyes.center_x), eyes, share)
         if place is None:
             continue
         order = NAMELESS if rank is None else float(rank)
@@ -92,7 +94,7 @@ def _openings(model: Model, eyes: EyeFinding, share: np.ndarray, named: bool) ->
 
 def given_mouth(model: Model, eyes: EyeFinding, share: np.ndarray, terms: tuple[MorphTerm, ...]) -> MouthFinding:
     """Return the finding for the `terms` that a person has chosen. Raises `AnnotationError` ``no_mouth_morph``."""
-    place = _opening(model, displacement(model, terms, eyes.center_x), eyes, share)
+    place = _opening(model, effect(model, terms, eyes.center_x), eyes, share)
     if place is None:
         raise AnnotationError("no_mouth_morph", f"{model.path}: the stored mouth morph does not move the mouth")
     return MouthFinding(terms, place[1], place[0], 1.0, ())
