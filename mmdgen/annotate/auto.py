@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from mmdgen.annotate.bones import find_bones, vertex_share
+from mmdgen.annotate.confidence import bounds_confidence
 from mmdgen.annotate.eyes import EyeFinding, find_eyes, given_eyes
 from mmdgen.annotate.head import find_chin
 from mmdgen.annotate.mesh import HeadMesh, head_mesh
@@ -44,14 +45,16 @@ def annotate(model: Model, *, bounds: HeadBounds | None = None, eyes: EyeMorphs 
     if bounds is None:
         mesh = head_mesh(model, share)
         _check_front(model, mesh, lids)
-        chin = find_chin(model, mesh, lids, mouth, _skin(model, mesh, lids, mouth))
-        top = find_top(model, mesh, lids, chin)
+        skin = _skin(model, mesh, lids, mouth)
+        chin = find_chin(model, mesh, lids, mouth, skin)
+        top = find_top(model, mesh, lids, chin, skin)
+        confidence, doubts = bounds_confidence(chin, top)
         bounds = HeadBounds(
             chin.y,
             top.y,
             lids.center_x,
-            confidence=round(min(chin.confidence, top.confidence), 3),
-            reason=f"chin: {chin.reason}; top: {top.reason}",
+            confidence=confidence,
+            reason="; ".join((*doubts, f"chin: {chin.reason}", f"top: {top.reason}")),
         )
     return Annotation(bones.neck, bones.head, bounds, eyes, bones.notes)
 

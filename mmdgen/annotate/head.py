@@ -20,17 +20,25 @@ OFFSETS = (0.005, -0.03, 0.03, -0.06, 0.06)  # cuts beside the middle, where two
 REACH = 0.12  # over this height ...
 BREAK = 0.28  # ... the surface falls back by this much at the chin: the neck lies 0.4 and more behind it
 WEAK_BREAK = 0.14  # a double chin or a thick neck: believed only where nothing falls back farther
+UNEVEN = 0.12  # spread of the cuts beside the middle
+ODD = (0.12, 0.95)  # below the mouth; 0.3 to 0.6 is common
 STEEP = 2.5  # a surface that falls back this much faster than it sinks is the underside of the jaw
 
 
 @dataclass(frozen=True, slots=True)
 class Chin:
-    """`y` in MU, the depth `z` of the surface just above it, `spread` of the cuts' results and a confidence."""
+    """`y` in MU, the depth `z` of the surface just above it, `reason`, and what speaks against it.
+
+    `agree`: nothing else lies before the skin; `uneven`: the cuts beside the middle differ; `weak`: the surface falls
+    back only a little; `odd`: so near to the mouth or far from it as hardly any chin is.
+    """
 
     y: float
     z: float
-    spread: float
-    confidence: float
+    agree: bool
+    uneven: bool
+    weak: bool
+    odd: bool
     reason: str
 
 
@@ -65,15 +73,14 @@ def find_chin(model: Model, mesh: HeadMesh, eyes: EyeFinding, mouth: MouthFindin
         raise AnnotationError("no_face_geometry", f"{model.path}: no chin below the mouth at y = {mouth.y:.2f}")
     y, z, spread = by_skin or by_all or (0.0, 0.0, 0.0)
     agree = by_skin is not None and by_all is not None and abs(by_skin[0] - by_all[0]) < 0.04 * unit
-    confidence = (0.97 if agree else 0.75) * (1.0 if spread < 0.12 * unit else 0.8) * (1.0 if least == BREAK else 0.7)
-    if not 0.12 < (mouth.y - y) / unit < 0.95:
-        confidence *= 0.6
     return Chin(
         y,
         z,
-        spread,
-        confidence,
-        "the face's profile falls back to the neck" + ("" if agree else "; other parts lie before it"),
+        agree,
+        uneven=spread >= UNEVEN * unit,
+        weak=least != BREAK,
+        odd=not ODD[0] < (mouth.y - y) / unit < ODD[1],
+        reason="the face's profile falls back to the neck",
     )
 
 
