@@ -161,10 +161,10 @@ def build_rig(model: Model, binding: PoseBinding, frame: Frame | None, outline: 
         sdef_slot=sdef_slot,
         sdef=_sdef_centres(model, kept_sdef[kept_sdef >= 0], vertex[kept_sdef >= 0]),
         index=index.astype(np.uint32).reshape(-1),
-        draws=_draw_ranges(kept_material),
+        draws=draw_ranges(kept_material),
         expression_box=box,
         expression_index=index[inside].astype(np.uint32).reshape(-1),
-        expression_draws=_draw_ranges(kept_material[inside]),
+        expression_draws=draw_ranges(kept_material[inside]),
         depth=_depth(reach, vertex, push, float(pivot[2]), radius),
     )
 
@@ -327,7 +327,7 @@ def _expression_box(
     return (float(least[0]), float(most[0]), float(least[1]), float(most[1]))
 
 
-def _draw_ranges(material: np.ndarray) -> tuple[DrawRange, ...]:
+def draw_ranges(material: np.ndarray) -> tuple[DrawRange, ...]:
     """Return the runs of equal materials; faces are in material order already."""
     if not len(material):
         return ()

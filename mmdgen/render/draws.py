@@ -89,13 +89,20 @@ class DrawLists:
     def __init__(self, renderer: Renderer, prepared: Prepared, upload: Upload, layout: InstanceLayout) -> None:
         self._renderer, self._prepared, self._upload, self._layout = renderer, prepared, upload, layout
         self._rig, self._view = prepared.rig, prepared.view
+        self._expression = prepared.rig.expression_draws
         self._lists: dict[tuple[bool, bool], tuple[Draw, ...]] = {}
+
+    def replace_expression(self, ranges: tuple[DrawRange, ...]) -> None:
+        """Take other faces for those in the expression box; the caller has written their indices."""
+        self._expression = ranges
+        for key in [key for key in self._lists if key[0]]:
+            del self._lists[key]
 
     def get(self, expression: bool, tiled: bool) -> tuple[Draw, ...]:
         """Return the calls that draw all kept faces, or those in the expression box, alone or as a batch."""
         key = (expression, tiled)
         if key not in self._lists:
-            ranges = self._rig.expression_draws if expression else self._rig.draws
+            ranges = self._expression if expression else self._rig.draws
             body = self._mmd if self._view.shading == MMD else self._phong
             bodies = [body(item, expression, tiled) for item in ranges]
             edges = [self._edge(item, expression, tiled) for item in ranges if self._has_edge(item.material)]

@@ -81,6 +81,8 @@ def serve(
         listening = stack.enter_context(listen(host, port, allowed))
         port = listening.getsockname()[1]
         hosts, token = allowed_hosts(host, port, allowed), new_token()
+        # Other than in worker processes, one picture at a time is drawn, and soon.
+        os.environ.setdefault("LP_NUM_THREADS", str(os.cpu_count() or 1))
         session = Session(roster, annotations, annotator.strip())
         studio = Studio(roster.subject)
         stack.callback(studio.close)
@@ -96,7 +98,7 @@ def serve(
             server_header=False,
             date_header=False,
             proxy_headers=False,
-            ws="websockets",
+            ws="websockets-sansio",
             ws_max_size=protocol.MAX_MESSAGE_BYTES,
             ws_max_queue=16,
             ws_per_message_deflate=False,  # pictures do not shrink, and small messages must not grow into large ones
