@@ -68,15 +68,15 @@ export class BoundsView {
   open() {
     this.zoom = 1;
     this.middle = null;
-    this.turn({ head_x: 0, head_y: 0, neck_z: 0 });
+    this.straighten();
     if (!state.model) {
       for (const picture of [this.front, this.side, this.framing]) picture.clear();
       this.lines.set(null);
       this.sideLines.set(null);
       return;
     }
-    this.look();
-    this.refresh();
+    this.look(true); // a small picture at once, the sharp one after it
+    this.refresh(true);
   }
 
   /** Set the views of front and side: the same scale and heights, so that lines run across both. */
@@ -91,6 +91,9 @@ export class BoundsView {
     );
     const side = { from: "side", center: [model.side.center[0], middle[1]], height: 1 };
     side.height = Math.min(this.side.height, 1.25 * this.side.width) / this.front.scale;
+    // where there is no room for the whole head, the face is shown: it looks to the left
+    const room = this.side.width / this.front.scale;
+    side.center[0] -= Math.max(0, model.side.height - room) / 2;
     this.side.show({ ...common, view: side }, live);
     this.lines.place();
     this.sideLines.place();
@@ -122,6 +125,12 @@ export class BoundsView {
   }
 
   turn(pose, live = false) {
+    this.straighten(pose);
+    if (state.model) this.frame(live);
+  }
+
+  /** Set the sliders without a picture. */
+  straighten(pose = { head_x: 0, head_y: 0, neck_z: 0 }) {
     this.pose = pose;
     for (const [name, { input, out }] of this.sliders) {
       input.value = String(pose[name]);
@@ -129,7 +138,6 @@ export class BoundsView {
       setText(out, text);
       input.setAttribute("aria-valuetext", text);
     }
-    if (state.model) this.frame(live);
   }
 
   choose(name) {

@@ -2,6 +2,7 @@
 
 import { byId, percent, setShown, setText } from "./dom.js";
 import { counts, on, pace, rowOf, setKind, standing, state } from "./state.js";
+import { readable } from "./terms.js";
 
 const MESSAGE_MS = 3500;
 const ERROR_MS = 9000;
@@ -103,11 +104,15 @@ export class Chrome {
     chip.className = `machine ${kind}`;
     setText(byId("machine-sure"), kind in words ? words[kind] : kind);
     const suggested = state.model?.suggested;
-    const own = state.kind === "head_bounds" ? suggested?.bounds : null;
-    const confidence = own?.confidence ?? row.confidence[state.kind];
-    const reason = own?.reason || row.reason[state.kind] || "";
-    setText(byId("machine-reason"), kind === "error" ? "" : `Machine ${percent(confidence)}${reason ? `: ${reason}` : ""}`);
-    byId("machine-reason").title = reason;
+    const isBounds = state.kind === "head_bounds";
+    const confidence = isBounds ? suggested?.bounds?.confidence : suggested?.eyes_confidence;
+    const reason = (isBounds && suggested?.bounds?.reason) || row.reason[state.kind] || "";
+    let text = "";
+    if (kind === "mine" || kind === "other") text = confidence ? `The machine was ${percent(confidence)} sure` : "";
+    else if (kind !== "error" && kind !== "rejected")
+      text = [confidence ? `Machine ${percent(confidence)} sure` : "", readable(reason)].filter(Boolean).join(": ");
+    setText(byId("machine-reason"), text);
+    byId("machine-reason").title = text;
   }
 
   saving({ waiting, count, error }) {

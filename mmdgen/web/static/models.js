@@ -2,6 +2,7 @@
 
 import { byId, el, percent, setShown, setText } from "./dom.js";
 import { FILTERS, counts, on, setFilter, setSearch, standing, state, visibleRows } from "./state.js";
+import { readable } from "./terms.js";
 import { VirtualList } from "./virtual.js";
 
 const ROW_HEIGHT = 52;
@@ -83,6 +84,7 @@ export class ModelList {
       button.setAttribute("aria-pressed", String(filter === state.filter));
       setText(count, String(all[filter]));
     }
+    setShown(byId("models"), rows.length > 0);
     setShown(byId("models-empty"), !rows.length);
     setText(byId("models-empty"), state.search ? "No model has these words in its name." : NOTHING[state.filter]);
   }
@@ -97,8 +99,8 @@ export class ModelList {
     mark.setAttribute("aria-label", MARKS[kind][1]);
     setText(name, item.name || item.file);
     name.title = item.name || item.file;
-    setText(sure, kind === "error" ? "" : percent(item.confidence[state.kind]));
-    const reason = ["unsure", "rejected", "error"].includes(kind) ? item.reason[state.kind] : "";
+    setText(sure, ["unsure", "sure"].includes(kind) ? percent(item.confidence[state.kind]) : "");
+    const reason = ["unsure", "rejected", "error"].includes(kind) ? readable(item.reason[state.kind]) : "";
     setText(note, reason || item.folder || item.file);
     note.title = `${item.folder}/${item.file}${reason ? `: ${reason}` : ""}`;
   }

@@ -84,6 +84,7 @@ export class MorphList {
     const items = (this.model?.morphs ?? []).filter(BELONGS[this.filter]);
     for (const each of FILTERS) byId(`list-${each}`).setAttribute("aria-pressed", String(each === this.filter));
     this.list.set(items, items.findIndex((morph) => morph.number === this.current));
+    setShown(byId("morphs"), items.length > 0);
     setShown(byId("morphs-empty"), this.model !== null && !items.length);
   }
 

@@ -2,9 +2,26 @@
 // slot so that the server leaves out stale ones, and a picture older than the one on show is dropped.
 
 const MOST_PIXELS = 1024; // the server's limit
-const LIVE_PIXELS = 384; // while something is dragged: 20 pictures a second on two cores
+const LIVE_MS = 40; // what a picture may take while something is dragged; its size follows from that
+const LIVE_PIXELS = [160, 448]; // least and most of that size
 const SHARP_AFTER_MS = 140; // then the picture is drawn again at full size
 const RETRY_MS = 250;
+const FOLLOW = 0.3; // how fast the measured speed follows
+
+let speed = LIVE_MS / 320 ** 2; // milliseconds per pixel of the last pictures, all canvases together
+let lastAnswer = 0;
+
+/** Learn from a picture's time; one that waited for others took the time since their answer. */
+function learn(size, sent) {
+  const now = performance.now();
+  speed += FOLLOW * (Math.min(now - sent, now - lastAnswer) / size ** 2 - speed);
+  lastAnswer = now;
+}
+
+function liveSize() {
+  const fitting = 16 * Math.round(Math.sqrt(LIVE_MS / speed) / 16);
+  return Math.min(LIVE_PIXELS[1], Math.max(LIVE_PIXELS[0], fitting));
+}
 
 /** A view is {from: "front"|"side", center: [across, y], height}, in MU; `height` is that of a square picture. */
 export class Picture {
@@ -99,13 +116,15 @@ export class Picture {
     const { model, view, pose, terms } = this.wish;
     // a square that covers the canvas, also where the canvas is wider or higher than the view
     const side = Math.max(this.width, this.height);
-    const most = this.live ? LIVE_PIXELS : MOST_PIXELS;
+    const most = this.live ? liveSize() : MOST_PIXELS;
     const size = Math.round(Math.min(most, Math.max(16, side * (window.devicePixelRatio || 1))));
     const asked = ++this.asked;
+    const sent = performance.now();
     const wide = { from: view.from, center: view.center, height: side / this.scale };
     try {
       const answer = await this.socket.request({ type: "draw", model, view: wide, size, pose, terms, slot: this.slot });
       if (!answer) return;
+      learn(size, sent);
       const old = this.drawn;
       if (this.wish?.model !== model || (old && old.model === model && old.asked > asked)) return;
       this.drawn = { asked, model, view: wide };

@@ -51,8 +51,9 @@ export class Slots {
       cell.choose.setAttribute("aria-label", `${cell.group} ${cell.label}: ${text}`);
       setShown(cell.empty, terms.length > 0);
       const differs = suggested !== null && !sameTerms(terms, suggested);
-      setText(cell.mark, differs ? "changed" : "");
-      cell.mark.title = differs ? `The machine's: ${describe(model, suggested) || "nothing"}` : "";
+      setText(cell.mark, differs ? "●" : "");
+      cell.mark.title = differs ? `The machine has: ${describe(model, suggested) || "nothing"}` : "";
+      if (differs) cell.choose.setAttribute("aria-label", `${cell.choose.ariaLabel}; ${cell.mark.title}`);
       const view = cell.name === "mouth_open" ? model.mouth_view : model.eyes_view.both;
       const shown = JSON.stringify([id, view, terms]);
       if (shown === cell.shown) continue;

@@ -18,6 +18,14 @@ export const SIDES = [
   { name: "right", label: "Right half" },
 ];
 
+/** Return a reason of the machine with the slots called as on the page. */
+export function readable(reason) {
+  return reason.replace(/\b(normal|smile)_(left|right|both)\b|\bmouth_open\b/g, (slot) => {
+    const { group, label } = SLOTS.find((each) => each.name === slot);
+    return group ? `${label} ${group.toLowerCase()}` : "mouth";
+  });
+}
+
 /** Return the terms of a slot, or of the mouth, in something with `eyes` and `mouth_open`. */
 export function termsOf(holder, slot) {
   return (slot === "mouth_open" ? holder?.mouth_open : holder?.eyes?.[slot]) ?? [];

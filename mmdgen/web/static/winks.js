@@ -5,7 +5,7 @@ import { MorphList } from "./morphs.js";
 import { Picture } from "./picture.js";
 import { Slots } from "./slots.js";
 import { emit, state } from "./state.js";
-import { SIDES, SLOTS, TermEditor, copyTerms, describe, sameTerms, termsOf } from "./terms.js";
+import { SIDES, SLOTS, TermEditor, copyTerms, describe, readable, sameTerms, termsOf } from "./terms.js";
 
 const KIND = "wink_morphs";
 const AREAS = ["eyes", "mouth", "face"];
@@ -15,7 +15,8 @@ export class WinksView {
   constructor(socket, saver) {
     this.saver = saver;
     this.close = new Picture(socket, byId("close"), "close", { fit: "width" });
-    this.close.ondrawn = this.close.onfailed = () => this.slots.draw();
+    this.dragging = false; // the small pictures wait meanwhile
+    this.close.ondrawn = this.close.onfailed = () => this.dragging || this.slots.draw();
     this.slots = new Slots(socket, { pick: (slot) => this.pick(slot), clear: (slot) => this.clearSlot(slot) });
     this.list = new MorphList((morph) => this.tryMorph(morph));
     this.editor = new TermEditor(byId("terms"), {
@@ -40,7 +41,7 @@ export class WinksView {
     this.slot = "normal_both";
     this.trial = null;
     this.active = 0;
-    this.before = false;
+    this.before = this.dragging = false;
     const { model } = state;
     this.list.set(model);
     if (!model) {
@@ -52,7 +53,7 @@ export class WinksView {
       return;
     }
     this.#suggestion();
-    this.refresh();
+    this.refresh(true); // a small picture at once, the sharp one after it
   }
 
   #suggestion() {
@@ -60,9 +61,10 @@ export class WinksView {
     setShown(byId("suggestion"), true);
     const confidence = model.suggested?.eyes_confidence ?? model.eyes_confidence;
     setText(byId("suggestion-sure"), confidence === undefined ? "" : `${percent(confidence)} sure`);
-    const reasons = model.suggested?.eyes_reasons ?? model.eyes_reasons ?? [];
+    const known = model.suggested?.eyes_reasons ?? [];
+    const reasons = known.length ? known : (model.eyes_reasons ?? []);
     byId("suggestion-reasons").replaceChildren(
-      ...(reasons.length ? reasons : ["No remarks."]).map((text) => el("li", { text })),
+      ...(reasons.length ? reasons : ["No remarks."]).map((text) => el("li", { text: readable(text) })),
     );
   }
 
@@ -96,7 +98,6 @@ export class WinksView {
     this.editor.show(model, this.terms, this.active, Boolean(this.slot));
     this.list.mark(this.slot ? this.terms[this.active]?.morph : this.trial?.morph, this.#uses());
     this.slots.refresh(model, id, this.slot);
-    if (!live) this.close.redraw();
   }
 
   /** Return, for each morph number, the keys of the slots that use it. */
@@ -146,6 +147,7 @@ export class WinksView {
     const { terms } = this;
     if (!terms[index]) return;
     this.active = index;
+    this.dragging = !done;
     const changed = copyTerms(terms).map((term, place) => (place === index ? { ...term, ...change } : term));
     if (this.slot) this.#put(this.slot, changed);
     else this.trial = changed[0];
