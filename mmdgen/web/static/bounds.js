@@ -15,12 +15,14 @@ const POSES = [
 const FULL_TURN_DEG = 15; // what a pose of 1 is
 const LEAST_HEIGHT = 0.05; // MU between chin and skull top
 const MOST_ZOOM = 10;
+const HEAD_DEPTH = 1.5; // of a head with its hair, in head heights
 
 export class BoundsView {
   constructor(socket, saver) {
     this.saver = saver;
     this.active = "chin_y";
     this.zoom = 1;
+    this.depth = 0; // of the head, MU
     this.middle = null; // of the front view while zoomed
     this.pose = { head_x: 0, head_y: 0, neck_z: 0 };
     const over = (side) => (context, picture) => {
@@ -75,6 +77,8 @@ export class BoundsView {
       this.sideLines.set(null);
       return;
     }
+    const { chin_y: chin, top_y: top } = state.model.suggested?.bounds ?? state.model.bounds;
+    this.depth = HEAD_DEPTH * (top - chin);
     this.look(true); // a small picture at once, the sharp one after it
     this.refresh(true);
   }
@@ -93,7 +97,7 @@ export class BoundsView {
     side.height = Math.min(this.side.height, 1.25 * this.side.width) / this.front.scale;
     // where there is no room for the whole head, the face is shown: it looks to the left
     const room = this.side.width / this.front.scale;
-    side.center[0] -= Math.max(0, model.side.height - room) / 2;
+    side.center[0] -= Math.max(0, this.depth - room) / 2;
     this.side.show({ ...common, view: side }, live);
     this.lines.place();
     this.sideLines.place();

@@ -73,7 +73,7 @@ export class Chrome {
     const rate = pace();
     const parts = [];
     if (all.unsure) parts.push(`${all.unsure} unsure left`);
-    else if (all.sure) parts.push(`${all.sure} sure ones left`);
+    else if (all.sure) parts.push(`none unsure, ${all.sure} sure left`);
     else if (usable) parts.push("all done");
     if (rate && left) parts.push(`${rate < 10 ? rate.toFixed(1) : Math.round(rate)} a minute`, `${duration(left / rate)} to go`);
     setText(byId("progress-pace"), parts.join(" · "));
@@ -106,7 +106,9 @@ export class Chrome {
     const suggested = state.model?.suggested;
     const isBounds = state.kind === "head_bounds";
     const confidence = isBounds ? suggested?.bounds?.confidence : suggested?.eyes_confidence;
-    const reason = (isBounds && suggested?.bounds?.reason) || row.reason[state.kind] || "";
+    let reason = (isBounds && suggested?.bounds?.reason) || row.reason[state.kind] || "";
+    // how each eye was found is listed beside the slots: here only the doubt, which comes first
+    if (!isBounds) reason = kind === "sure" ? "" : reason.split("; ")[0];
     let text = "";
     if (kind === "mine" || kind === "other") text = confidence ? `The machine was ${percent(confidence)} sure` : "";
     else if (kind !== "error" && kind !== "rejected")
@@ -115,13 +117,13 @@ export class Chrome {
     byId("machine-reason").title = text;
   }
 
-  saving({ waiting, count, error }) {
+  saving({ waiting, count, connected, error }) {
     const mark = byId("saved");
     if (error) this.say(error, true);
     mark.dataset.count = String(count);
     mark.dataset.waiting = String(waiting);
     mark.className = waiting ? "saved waiting" : "saved";
-    setText(byId("saved-text"), waiting ? "Saving…" : count ? "All changes saved" : "No changes yet");
+    setText(byId("saved-text"), waiting ? (connected ? "Saving…" : `${waiting} not saved yet`) : count ? "All changes saved" : "No changes yet");
   }
 
   connection(lost, text = "") {

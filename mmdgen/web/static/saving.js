@@ -4,7 +4,7 @@ import { emit, rowOf, state, updateRow } from "./state.js";
 
 const QUIET_MS = 300; // key repeats within this time are one step of undo
 
-/** Sends what the person did. Emits `saving` with {waiting, error} whenever that changes. */
+/** Sends what the person did. Emits `saving` with {waiting, count, connected, error} whenever that changes. */
 export class Saver {
   constructor(socket) {
     this.socket = socket;
@@ -14,6 +14,7 @@ export class Saver {
     this.pending = null; // a change that may still grow: {model, kind, value}
     this.count = 0; // answered messages since the page was opened
     socket.addEventListener("open", () => this.#run());
+    socket.addEventListener("lost", () => this.#tell());
   }
 
   get waiting() {
@@ -75,6 +76,6 @@ export class Saver {
   }
 
   #tell(error = "") {
-    emit("saving", { waiting: this.waiting, count: this.count, error });
+    emit("saving", { waiting: this.waiting, count: this.count, connected: this.socket.connected, error });
   }
 }
