@@ -74,8 +74,8 @@ def page(summaries: dict[str, dict[str, Any]], worst: Sequence[tuple[Score, np.n
     parts = [
         "<!doctype html><html lang=en><meta charset=utf-8><meta name=viewport content='width=device-width'>",
         f"<title>Automatic annotation, scored</title><style>{_STYLE}</style><h1>Automatic annotation, scored</h1>",
-        f"<p>Sure is a confidence of at least {SURE:g}. Errors are in % of the true head's height. In the pictures green "
-        "is the truth and red the machine.</p>",
+        f"<p>Sure is a confidence of at least {SURE:g}. Errors are in % of the true head's height. In the pictures "
+        "green is the truth and red the machine.</p>",
     ]
     for name, summary in summaries.items():
         parts.append(f"<h2>{html.escape(name)}</h2>{tables(summary)}")
