@@ -260,7 +260,7 @@ def test_a_browser_comes_only_where_it_is_asked_for(
     (programs / "python3").symlink_to(sys.executable)
     if there:
         (programs / "chromium").symlink_to("/bin/true")
-    done = ready.run(*command, PATH=str(programs), **environment)
+    done = ready.run(*command, cwd=None, **{"PATH": str(programs), **environment})
     _, groups, *options = done.stderr.split()
     assert ("browser" in groups.split(",")) == asked
     assert options == ["--gl", *(["--chromium"] if asked and not there else [])]

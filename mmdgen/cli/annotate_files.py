@@ -138,7 +138,7 @@ def export(folder: Path | None, format_: str | None, out: Path | None) -> None:
         # The mark at the start is what Excel needs to read UTF-8; it is for files only.
         data = ("\ufeff" if out is not None else "").encode() + exchange.to_csv(records).encode("utf-8")
     if out is None:
-        click.get_binary_stream("stdout").write(data)
+        click.echo(data, nl=False)
         return
     write_atomic(out, data)
     click.echo(f"{len(records)} annotations: {out}")

@@ -193,11 +193,15 @@ class Pool:
         return Death(code, describe_exit(code), log.strip())
 
     def kill(self) -> None:
-        """End every process at once and wait for it. What they wrote atomically stays, the rest is theirs to lose."""
-        for worker in self._workers.values():
+        """End every process at once and wait for it. What they wrote atomically stays, the rest is theirs to lose.
+
+        Another thread may be in `run`: what that starts afterwards is its own to end.
+        """
+        workers = list(self._workers.values())
+        for worker in workers:
             with contextlib.suppress(OSError):
                 worker.process.kill()
-        for worker in self._workers.values():
+        for worker in workers:
             worker.process.wait()
             if worker.thread:
                 worker.thread.join(timeout=5)
