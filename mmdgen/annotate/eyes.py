@@ -24,6 +24,7 @@ CLOSED = 0.62  # of the opening: what closes less is half-lidded or does not clo
 OPEN = 0.35  # of the opening: an eye that moves less stays open
 LEAST_OPENING = 0.06  # of the distance between the eyes: a morph that moves lids less closes no eye
 PURE = 0.75  # of the motion lies near the eye
+ALIKE = 0.05  # what similarities differ by between copies of one shape, at most
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,7 +91,7 @@ def find_eyes(model: Model, bones: HeadBones, share: np.ndarray, exclusions: Exc
         for morph, shape in exclusions.shapes:
             if candidate.morph == morph and candidate.shape:
                 candidate.shape = shape
-    slots, confidence, more = _fill(model, pool, boxes, exclusions)
+    slots, confidence, more = _fill(model, pool, exclusions, center)
     reasons += more
     if not named:
         confidence *= 0.7
@@ -271,7 +272,17 @@ def _purity(candidate: Candidate, side: str) -> float:
     return motion.inside / total if motion is not None and total > 0 else 0.0
 
 
-def _fill(model: Model, pool: list[Candidate], boxes: dict[str, EyeBox], exclusions: Exclusions):
+def _most_alike(
+    model: Model, ones: list[Candidate], both: Candidate | None, side: str, center: float
+) -> list[Candidate]:
+    """Of several one-eyed candidates those that move the lids as `both` does: ウィンク3 is often a shape of its own."""
+    if both is None or len(ones) < 2:
+        return ones
+    like = [similarity(model, one.moved, both.moved, side, center) for one in ones]
+    return [one for one, value in zip(ones, like, strict=True) if value >= max(like) - ALIKE]
+
+
+def _fill(model: Model, pool: list[Candidate], exclusions: Exclusions, center: float):
     """Fill the six slots; return them with a confidence for the normal (else smiling) one-eyed ones, and reasons."""
     slots: dict[str, tuple[MorphTerm, ...]] = dict.fromkeys(EYE_SLOTS, ())
     certainty: dict[str, float] = {}
@@ -284,7 +295,7 @@ def _fill(model: Model, pool: list[Candidate], boxes: dict[str, EyeBox], exclusi
         for side in SIDES:
             name = f"{shape}_{side}"
             ones = [c for c in pool if c.side == side and c.shape == shape]
-            pure = [c for c in ones if _purity(c, side) >= PURE]
+            pure = _most_alike(model, [c for c in ones if _purity(c, side) >= PURE], both, side, center)
             one = preferred(pure) or (preferred(ones) if both is None else None)
             if one is not None:
                 slots[name] = (MorphTerm(one.morph),)

@@ -6,15 +6,17 @@ All lengths are shares of an eye's height or of the distance between the eyes, s
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
 from mmdgen.annotate.closeup import EYE, FACE, Closeups
-from mmdgen.annotate.lids import LEFT, SIDES, SIGN, EyeBox
+from mmdgen.annotate.lids import LEFT, RIGHT, SIDES, SIGN, EyeBox
 
 CHANGED = 20  # of 255: what textures shift by under a moving skin is less
 _STRONG = 40
+_AROUND = 3  # pixels
 _FEWEST_PIXELS = 12  # an eye that shows fewer cannot be judged
 
 
@@ -51,19 +53,21 @@ class PictureMeasure:
 @dataclass(frozen=True, slots=True)
 class _Eye:
     iris: np.ndarray  # bool [H, W]
+    near: np.ndarray  # bool [H, W]: the iris and a little around it, on its side of the face
     edges: tuple[int, int, int, int]  # left, right, top, bottom of the iris in pixels
     zone: np.ndarray  # bool [H, W]: the eye with lids and lashes
 
 
 def measure_closeups(pictures: Closeups, boxes: dict[str, EyeBox], center_x: float) -> dict[str, PictureMeasure]:
     """Return what every picture but ``rest`` shows; `boxes` and `center_x` as they were drawn with."""
-    apart = (boxes[LEFT].x - boxes["right"].x) * pictures.scale
+    apart = (boxes[LEFT].x - boxes[RIGHT].x) * pictures.scale
     middle = pictures.column(center_x)
     eyes = {side: _find_eye(pictures, boxes[side], side, middle, apart) for side in SIDES}
     zones = [eye.zone for eye in eyes.values() if eye is not None]
     blank = np.zeros(pictures.true["rest"].shape[:2], bool)
     around = np.logical_or.reduce([blank, *zones])
-    mouth = _mouth_zone(blank.shape, zones, pictures, boxes, middle, apart)
+    eye_row = pictures.row((boxes[LEFT].y + boxes[RIGHT].y) / 2)
+    mouth = _mouth_zone(blank, [eye for eye in eyes.values() if eye is not None], eye_row, middle, apart)
     return {name: _measure(pictures, name, eyes, around, mouth, apart) for name in pictures.true if name != "rest"}
 
 
@@ -96,18 +100,23 @@ def _find_eye(pictures: Closeups, box: EyeBox, side: str, middle: float, apart: 
     half = max(1.1 * (right - left), 0.42 * apart)
     zone = np.zeros_like(red)
     center = (left + right) / 2
-    rows_of_zone = slice(int(max(top - 0.9 * tall, 0)), int(bottom + 0.9 * tall) + 1)
+    rows_of_zone = slice(int(max(top - 0.8 * tall, 0)), int(bottom + 0.5 * tall) + 1)
     zone[rows_of_zone, int(max(center - half, 0)) : int(center + half) + 1] = True
-    return _Eye(iris, (left, right, top, bottom), zone & beside[None])
+    near = iris.copy()
+    for step in range(1, _AROUND + 1):
+        for axis in (0, 1):
+            near |= np.roll(iris, step, axis) | np.roll(iris, -step, axis)
+    return _Eye(iris, near & beside[None], (left, right, top, bottom), zone & beside[None])
 
 
-def _mouth_zone(shape, zones: list[np.ndarray], pictures: Closeups, boxes, middle: float, apart: float) -> np.ndarray:
-    eye_row = pictures.row((boxes[LEFT].y + boxes["right"].y) / 2)
-    top = eye_row + 0.4 * apart
-    zone = np.zeros(shape, bool)
-    zone[int(max(top, 0)) :, int(max(middle - 0.55 * apart, 0)) : int(middle + 0.55 * apart) + 1] = True
-    for other in zones:
-        zone &= ~other
+def _mouth_zone(
+    blank: np.ndarray, eyes: Sequence[_Eye], eye_row: float, middle: float, apart: float
+) -> np.ndarray:
+    """Below the eyes and no wider than they are apart."""
+    lowest = max((eye.edges[3] for eye in eyes), default=0)
+    zone = np.zeros_like(blank)
+    top = int(max(eye_row + 0.35 * apart, lowest + 0.05 * apart, 0))
+    zone[top:, int(max(middle - 0.55 * apart, 0)) : int(middle + 0.55 * apart) + 1] = True
     return zone
 
 
@@ -145,19 +154,12 @@ def _measure(pictures: Closeups, name: str, eyes, around, mouth, apart: float) -
 
 def _visible(pictures: Closeups, name: str, eye: _Eye) -> float:
     """How much of the iris is left. Eyes that are no surface of their own: how much has kept its colour."""
-    left, right, top, bottom = eye.edges
-    grow = (bottom - top) // 2
-    window = (slice(max(top - grow, 0), bottom + grow), slice(max(left - grow, 0), right + grow))
     if pictures.eyes:
         rest, now = (
-            np.clip(
-                pictures.false[key][window][..., EYE].astype(float) - pictures.false[key][window][..., FACE] * 0.5,
-                0,
-                None,
-            )
-            for key in ("rest", name)
+            np.clip(image[eye.near][:, EYE].astype(float) - 0.5 * image[eye.near][:, FACE], 0, None).sum()
+            for image in (pictures.false["rest"], pictures.false[name])
         )
-        return float(now.sum() / max(rest.sum(), 1e-9))
+        return float(now / max(rest, 1e-9))
     change = np.abs(pictures.true[name].astype(int) - pictures.true["rest"].astype(int)).max(axis=2)
     return float(np.mean(change[eye.iris] <= CHANGED))
 
