@@ -143,7 +143,7 @@ def out(models, tmp_path_factory) -> Path:
 
 @pytest.mark.gl
 def test_the_counts_are_those_of_a_scan(models, out):
-    found = scan(models, workers=1)
+    found = scan(models, workers=1, check=True)
     _, report = read(out)
     status = {entry["path"]: (entry["status"], entry["code"], entry["message"]) for entry in report["entries"]}
     expected = {model.path: (model.status, "", "") for model in found.models}
