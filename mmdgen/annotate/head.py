@@ -20,6 +20,7 @@ OFFSETS = (0.005, -0.03, 0.03, -0.06, 0.06)  # cuts beside the middle, where two
 REACH = 0.12  # over this height ...
 BREAK = 0.28  # ... the surface falls back by this much at the chin: the neck lies 0.4 and more behind it
 WEAK_BREAK = 0.14  # a double chin or a thick neck: believed only where nothing falls back farther
+ROUND = 0.08  # how far back the lowest point of a chin may lie
 UNEVEN = 0.12  # spread of the cuts beside the middle
 ODD = (0.12, 0.95)  # below the mouth; 0.3 to 0.6 is common
 STEEP = 2.5  # a surface that falls back this much faster than it sinks is the underside of the jaw
@@ -116,6 +117,9 @@ def _chin_of_cut(segments: np.ndarray, heights: np.ndarray, unit: float, least: 
         # A slit (an open mouth) is followed by the surface coming forward again.
         returns = np.count_nonzero(later < wide[at] + 0.15 * unit) > 0.08 / STEP and back - wide[at] > 0
         if not returns:
+            # A round chin sinks while it falls back: its tip is where hardly anything more of it can be seen in front.
+            beyond = np.flatnonzero(wide[at:] > wide[at] + ROUND * unit)
+            at += max(int(beyond[0]) - 1, 0) if len(beyond) else 0
             return float(heights[at]), float(wide[at])
         resumed = first + reach + int(np.flatnonzero(later < wide[at] + 0.15 * unit)[0])
         falls = falls[falls > resumed]
