@@ -34,7 +34,7 @@ def browser():
         pytest.fail(f"needs a browser: {problem}", pytrace=False)
     if problem:
         pytest.skip(f"needs a browser: {problem}")
-    from playwright.sync_api import sync_playwright
+    from playwright.sync_api import sync_playwright  # pyright: ignore[reportMissingImports]
 
     with sync_playwright() as playwright:
         opened = playwright.chromium.launch(executable_path=chromium(), args=["--no-sandbox"])
@@ -56,13 +56,13 @@ def cache(tmp_path_factory):
 
 
 @pytest.fixture
-def annotations(tmp_path):
+def stored_in(tmp_path):
     return tmp_path / "annotations"
 
 
 @pytest.fixture
-def server(models, annotations, cache):
-    with serving(models[0], annotations, cache) as running:
+def server(models, stored_in, cache):
+    with serving(models[0], stored_in, cache) as running:
         yield running
 
 
@@ -125,16 +125,16 @@ def _scale(tab: Tab) -> float:
     return pixels / (_value(tab, "top_y") - _value(tab, "chin_y"))
 
 
-def _stored(models, annotations: Path, model: str) -> store.Stored:
-    return store.load(models[1][model], annotations)
+def _stored(models, stored_in: Path, model: str) -> store.Stored:
+    return store.load(models[1][model], stored_in)
 
 
-def test_lines_are_moved_by_mouse_and_keys_and_accepted(server: Server, models, annotations, tabs):
+def test_lines_are_moved_by_mouse_and_keys_and_accepted(server: Server, models, stored_in, tabs):
     tab = tabs().open(server.url)
     _wait_rows(tab, models)
     first = tab.ready()
     assert tab.text("#model-title") in {model.name for model in models[1].values()}
-    assert not _stored(models, annotations, first).bounds
+    assert not _stored(models, stored_in, first).bounds
     tab.shoot("bounds")
     chin, top, pixel = _value(tab, "chin_y"), _value(tab, "top_y"), 1 / _scale(tab)
     assert 0.001 < pixel < 0.1
@@ -149,23 +149,23 @@ def test_lines_are_moved_by_mouse_and_keys_and_accepted(server: Server, models, 
     assert tab.saved == before  # stored when it is let go, not while it moves
     tab.page.mouse.up()
     tab.wait_saved(before)
-    bounds = _stored(models, annotations, first).bounds
+    bounds = _stored(models, stored_in, first).bounds
     assert bounds is not None
     assert bounds.source == PERSON
     assert bounds.chin_y == pytest.approx(chin - 30 * pixel, abs=pixel)
     assert bounds.top_y == pytest.approx(top, abs=1e-3)
 
     tab.act("ArrowUp")
-    moved = _stored(models, annotations, first).bounds
+    moved = _stored(models, stored_in, first).bounds
     assert moved is not None
     assert moved.chin_y - bounds.chin_y == pytest.approx(pixel, rel=0.02)
     tab.act("Shift+ArrowDown")
-    again = _stored(models, annotations, first).bounds
+    again = _stored(models, stored_in, first).bounds
     assert again is not None
     assert again.chin_y - moved.chin_y == pytest.approx(-10 * pixel, rel=0.02)
     tab.press("t")
     tab.act("Shift+ArrowUp", "ArrowRight")
-    last = _stored(models, annotations, first).bounds
+    last = _stored(models, stored_in, first).bounds
     assert last is not None
     assert last.top_y - again.top_y == pytest.approx(10 * pixel, rel=0.02)
     assert last.center_x - again.center_x == pytest.approx(pixel, rel=0.02)
@@ -174,15 +174,15 @@ def test_lines_are_moved_by_mouse_and_keys_and_accepted(server: Server, models, 
     second = tab.ready()
     assert second != first
     assert tab.page.locator(f"#models-{first} .mark").get_attribute("class") == "mark mine"
-    assert _stored(models, annotations, first).bounds == last
+    assert _stored(models, stored_in, first).bounds == last
     tab.act("Enter")  # as it is: what the machine found becomes the person's
-    accepted = _stored(models, annotations, second).bounds
+    accepted = _stored(models, stored_in, second).bounds
     assert accepted is not None
     assert accepted.source == PERSON
     assert "2 of 4 checked" in tab.text("header")
 
 
-def test_undo_and_redo(server: Server, models, annotations, tabs):
+def test_undo_and_redo(server: Server, models, stored_in, tabs):
     tab = tabs().open(server.url)
     _wait_rows(tab, models)
     first = tab.ready()
@@ -194,20 +194,20 @@ def test_undo_and_redo(server: Server, models, annotations, tabs):
     tab.ready()
     assert tab.model != first
     tab.act("u")  # goes back to where something was undone
-    if tab.ready() != first or _stored(models, annotations, first).bounds is not None:
+    if tab.ready() != first or _stored(models, stored_in, first).bounds is not None:
         tab.act("Control+z")  # where accepting what is stored already was a step of its own
     tab.ready(first)
-    assert _stored(models, annotations, first).bounds is None
+    assert _stored(models, stored_in, first).bounds is None
     assert _value(tab, "chin_y") == pytest.approx(chin, abs=2e-3)
     tab.act("Control+Shift+z")
     tab.ready(first)
-    stored = _stored(models, annotations, first).bounds
+    stored = _stored(models, stored_in, first).bounds
     assert stored is not None
     assert stored.chin_y == pytest.approx(moved, abs=2e-3)
     assert _value(tab, "chin_y") == pytest.approx(moved, abs=2e-3)
 
 
-def test_eyes_are_labelled_by_keys_and_found_after_a_reload(server: Server, models, annotations, tabs):
+def test_eyes_are_labelled_by_keys_and_found_after_a_reload(server: Server, models, stored_in, tabs):
     tab = tabs().open(server.url, "wink_morphs")
     _wait_rows(tab, models)
     first = tab.ready()
@@ -221,9 +221,9 @@ def test_eyes_are_labelled_by_keys_and_found_after_a_reload(server: Server, mode
     tab.press("ArrowLeft")
     tab.press("ArrowLeft")
     assert tab.text(".term:not([hidden]) output") == "90 %"
-    assert store.load(model, annotations).eyes is None  # trying stores nothing
+    assert store.load(model, stored_in).eyes is None  # trying stores nothing
     tab.act("4")
-    eyes = store.load(model, annotations).eyes
+    eyes = store.load(model, stored_in).eyes
     assert eyes is not None
     assert [(t.morph, t.side) for t in eyes.slots["smile_left"]] == [(number, "left")]
     assert eyes.slots["smile_left"][0].weight == pytest.approx(0.9)
@@ -233,10 +233,10 @@ def test_eyes_are_labelled_by_keys_and_found_after_a_reload(server: Server, mode
 
     tab.act("u")
     tab.ready(first)
-    assert store.load(model, annotations).eyes is None
+    assert store.load(model, stored_in).eyes is None
     tab.act("Shift+u")
     tab.ready(first)
-    assert store.load(model, annotations).eyes == eyes
+    assert store.load(model, stored_in).eyes == eyes
     tab.page.reload()
     tab.ready(first)
     assert f"{tried}, 90 %, left half" in tab.text("[data-slot=smile_left]")
@@ -245,22 +245,22 @@ def test_eyes_are_labelled_by_keys_and_found_after_a_reload(server: Server, mode
     # a second term beside it, then the slot is cleared
     tab.press("ArrowUp")
     tab.act("Shift+4")
-    both = store.load(model, annotations).eyes
+    both = store.load(model, stored_in).eyes
     assert both is not None
     assert len(both.slots["smile_left"]) == 2
     tab.page.locator("[data-slot=smile_left] .slot-pick").click()
     tab.act("Delete")
-    cleared = store.load(model, annotations).eyes
+    cleared = store.load(model, stored_in).eyes
     assert cleared is not None
     assert cleared.slots["smile_left"] == ()
     assert "nothing" in tab.text("[data-slot=smile_left]")
     tab.act("a")  # the machine's, all of it
-    taken = store.load(model, annotations).eyes
+    taken = store.load(model, stored_in).eyes
     assert taken is not None
     assert taken.slots["smile_left"] != ()
 
 
-def test_a_weight_is_dragged_live(server: Server, models, annotations, tabs):
+def test_a_weight_is_dragged_live(server: Server, models, stored_in, tabs):
     tab = tabs().open(server.url, "wink_morphs")
     _wait_rows(tab, models)
     first = tab.ready()
@@ -280,7 +280,7 @@ def test_a_weight_is_dragged_live(server: Server, models, annotations, tabs):
     assert tab.saved == before
     tab.page.mouse.up()
     tab.wait_saved(before)
-    eyes = _stored(models, annotations, first).eyes
+    eyes = _stored(models, stored_in, first).eyes
     assert eyes is not None
     assert eyes.slots["normal_both"][0].weight == pytest.approx(0.5, abs=0.05)
     assert live >= 4  # a loose bound: machines in CI are slow
@@ -290,7 +290,7 @@ def test_a_weight_is_dragged_live(server: Server, models, annotations, tabs):
     assert tab.text("#shown-name") == "Closed: Both eyes"
 
 
-def test_models_are_rejected_with_a_reason_and_filtered(server: Server, models, annotations, tabs):
+def test_models_are_rejected_with_a_reason_and_filtered(server: Server, models, stored_in, tabs):
     tab = tabs().open(server.url)
     _wait_rows(tab, models)
     first = tab.ready()
@@ -299,11 +299,11 @@ def test_models_are_rejected_with_a_reason_and_filtered(server: Server, models, 
     tab.act("4")
     second = tab.ready()
     assert second != first
-    assert _stored(models, annotations, first).rejected == "textures are missing or wrong"
+    assert _stored(models, stored_in, first).rejected == "textures are missing or wrong"
     tab.press("r")
     tab.page.locator("#reject-text").fill("4 keys: s, r and u are typed, not pressed")
     tab.act("Enter")
-    assert _stored(models, annotations, second).rejected == "4 keys: s, r and u are typed, not pressed"
+    assert _stored(models, stored_in, second).rejected == "4 keys: s, r and u are typed, not pressed"
     third = tab.ready()
     assert third not in (first, second)
 
@@ -318,7 +318,7 @@ def test_models_are_rejected_with_a_reason_and_filtered(server: Server, models, 
     tab.page.locator("#unreject").click()
     tab.wait_saved(before)
     tab.ready(first)
-    assert not _stored(models, annotations, first).rejected
+    assert not _stored(models, stored_in, first).rejected
     assert not tab.page.locator("#rejected").is_visible()
     tab.press("f")  # mine
     tab.page.wait_for_selector("#models-empty")
@@ -392,7 +392,7 @@ def test_everything_fits_the_window(reading: Server, models, tabs, size, scheme)
     assert tab.overflow() == []
 
 
-def test_pages_tell_when_the_server_is_gone_and_come_back(models, annotations, cache, tabs):
+def test_pages_tell_when_the_server_is_gone_and_come_back(models, stored_in, cache, tabs):
     tab = tabs()
     tab.expected = (
         "ERR_CONNECTION_REFUSED",
@@ -400,7 +400,7 @@ def test_pages_tell_when_the_server_is_gone_and_come_back(models, annotations, c
         "401",
         "403",
     )  # the browser's own words for what is done here
-    with serving(models[0], annotations, cache) as server:
+    with serving(models[0], stored_in, cache) as server:
         tab.open(server.url)
         _wait_rows(tab, models)
         first = tab.ready()
@@ -409,18 +409,18 @@ def test_pages_tell_when_the_server_is_gone_and_come_back(models, annotations, c
     tab.press("ArrowUp")  # kept until there is a server again
     tab.page.wait_for_function("() => document.querySelector('#saved').dataset.waiting === '1'")
     tab.shoot("lost")
-    with serving(models[0], annotations, cache, port=server.port) as server:
+    with serving(models[0], stored_in, cache, port=server.port) as server:
         tab.page.wait_for_function(
             "() => document.querySelector('#banner').textContent.includes('open the address')", timeout=WAIT_MS
         )
         tab.shoot("other-secret")
-        assert _stored(models, annotations, first).bounds is None
+        assert _stored(models, stored_in, first).bounds is None
         # the address opened in another tab of the same browser brings the secret: the first one goes on by itself
         page = tab.context.new_page()
         page.goto(server.url)
         tab.page.wait_for_selector("#banner", state="hidden")
         tab.page.wait_for_function("() => document.querySelector('#saved').dataset.waiting === '0'")
-    bounds = _stored(models, annotations, first).bounds
+    bounds = _stored(models, stored_in, first).bounds
     assert bounds is not None
     assert bounds.source == PERSON
 
@@ -442,11 +442,11 @@ def test_a_key_is_answered_soon(reading: Server, models, tabs):
     assert took < 500  # it is under 20 where nothing else runs
 
 
-def test_annotations_say_who(server: Server, models, annotations, tabs):
+def test_annotations_say_who(server: Server, models, stored_in, tabs):
     tab = tabs().open(server.url)
     first = tab.ready()
     tab.act("ArrowUp")
-    record = store.read_record(annotations, store.HEAD_BOUNDS, models[1][first].id)
+    record = store.read_record(stored_in, store.HEAD_BOUNDS, models[1][first].id)
     assert record is not None
     assert record["annotator"] == ANNOTATOR
     assert tab.text("#annotator") == ANNOTATOR

@@ -43,6 +43,7 @@ export class Actions {
     }
     try {
       const answer = await this.socket.request({ type: "open", model: id });
+      if (answer.row) updateRow(answer.row);
       if (state.current !== id) return;
       state.model = answer;
       this.#shown(id);

@@ -15,14 +15,14 @@ const POSES = [
 const FULL_TURN_DEG = 15; // what a pose of 1 is
 const LEAST_HEIGHT = 0.05; // MU between chin and skull top
 const MOST_ZOOM = 10;
-const HEAD_DEPTH = 1.5; // of a head with its hair, in head heights
+const MARGIN = 0.06; // in front of the face from the side, of the picture's width
 
 export class BoundsView {
   constructor(socket, saver) {
     this.saver = saver;
     this.active = "chin_y";
     this.zoom = 1;
-    this.depth = 0; // of the head, MU
+    this.sideMiddle = null; // z in the middle of the side view, once a picture has shown where the head is
     this.middle = null; // of the front view while zoomed
     this.pose = { head_x: 0, head_y: 0, neck_z: 0 };
     const over = (side) => (context, picture) => {
@@ -37,6 +37,7 @@ export class BoundsView {
     const chosen = (name) => this.choose(name);
     this.lines = new Lines(byId("front-stage"), this.front, { moved, chosen });
     this.sideLines = new Lines(byId("side-stage"), this.side, { moved, chosen, side: true });
+    this.side.onpicture = () => this.#placeSide();
     this.front.onresize = this.side.onresize = () => this.look();
     byId("front-stage").addEventListener("wheel", (event) => this.#wheel(event), { passive: false });
     this.#sliders();
@@ -69,7 +70,7 @@ export class BoundsView {
 
   open() {
     this.zoom = 1;
-    this.middle = null;
+    this.middle = this.sideMiddle = null;
     this.straighten();
     if (!state.model) {
       for (const picture of [this.front, this.side, this.framing]) picture.clear();
@@ -77,8 +78,6 @@ export class BoundsView {
       this.sideLines.set(null);
       return;
     }
-    const { chin_y: chin, top_y: top } = state.model.suggested?.bounds ?? state.model.bounds;
-    this.depth = HEAD_DEPTH * (top - chin);
     this.look(true); // a small picture at once, the sharp one after it
     this.refresh(true);
   }
@@ -95,12 +94,23 @@ export class BoundsView {
     );
     const side = { from: "side", center: [model.side.center[0], middle[1]], height: 1 };
     side.height = Math.min(this.side.height, 1.25 * this.side.width) / this.front.scale;
-    // where there is no room for the whole head, the face is shown: it looks to the left
-    const room = this.side.width / this.front.scale;
-    side.center[0] -= Math.max(0, this.depth - room) / 2;
-    this.side.show({ ...common, view: side }, live);
+    if (this.sideMiddle !== null) side.center[0] = this.sideMiddle;
+    const cover = this.sideMiddle === null ? model.side.height : 0; // all of the head, to find its place
+    this.side.show({ ...common, view: side, cover }, live);
     this.lines.place();
     this.sideLines.place();
+  }
+
+  /** Bring the head into the middle of the side view or, where it is too deep for that, its face, which looks left. */
+  #placeSide() {
+    if (this.sideMiddle !== null || !state.model) return;
+    const { chin_y: chin, top_y: top } = state.model.bounds;
+    const found = this.side.extent(chin, top);
+    const [near, far] = found ?? [state.model.side.center[0], state.model.side.center[0]];
+    const room = this.side.width / this.side.scale;
+    const isWhole = far - near <= (1 - 2 * MARGIN) * room;
+    this.sideMiddle = isWhole ? (near + far) / 2 : near + (0.5 - MARGIN) * room;
+    this.look(true);
   }
 
   refresh(live = false) {

@@ -74,7 +74,8 @@ export class Chrome {
     const parts = [];
     if (all.unsure) parts.push(`${all.unsure} unsure left`);
     else if (all.sure) parts.push(`none unsure, ${all.sure} sure left`);
-    else if (usable) parts.push("all done");
+    else if (usable && !all.waiting) parts.push("all done");
+    if (all.waiting) parts.push(`${all.waiting} not looked at yet`);
     if (rate && left) parts.push(`${rate < 10 ? rate.toFixed(1) : Math.round(rate)} a minute`, `${duration(left / rate)} to go`);
     setText(byId("progress-pace"), parts.join(" · "));
   }
@@ -100,7 +101,7 @@ export class Chrome {
     setText(byId("failed-reason"), failed);
     if (!row) return;
     const kind = standing(row);
-    const words = { unsure: "unsure", sure: "sure", mine: "checked by you", other: "checked by someone else" };
+    const words = { unsure: "unsure", sure: "sure", waiting: "new", mine: "checked by you", other: "checked by someone else" };
     chip.className = `machine ${kind}`;
     setText(byId("machine-sure"), kind in words ? words[kind] : kind);
     const suggested = state.model?.suggested;

@@ -9,6 +9,7 @@ const ROW_HEIGHT = 52;
 const MARKS = {
   unsure: ["?", "the machine is unsure"],
   sure: ["", "the machine is sure"],
+  waiting: ["…", "the machine has not looked at it yet"],
   mine: ["✓", "checked by you"],
   other: ["✓", "checked by someone else"],
   rejected: ["✕", "rejected"],
@@ -100,7 +101,7 @@ export class ModelList {
     setText(name, item.name || item.file);
     name.title = item.name || item.file;
     setText(sure, ["unsure", "sure"].includes(kind) ? percent(item.confidence[state.kind]) : "");
-    const reason = ["unsure", "rejected", "error"].includes(kind) ? readable(item.reason[state.kind]) : "";
+    const reason = ["unsure", "waiting", "rejected", "error"].includes(kind) ? readable(item.reason[state.kind]) : "";
     setText(note, reason || item.folder || item.file);
     note.title = `${item.folder}/${item.file}${reason ? `: ${reason}` : ""}`;
   }

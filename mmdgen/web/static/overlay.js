@@ -44,7 +44,7 @@ export function drawRuler(context, picture) {
     context.moveTo(0, y);
     context.lineTo(isLarge ? 10 : 5, y);
     context.stroke();
-    if (!isLarge || y < 8 || y > picture.height - 8) continue;
+    if (!isLarge || y < 8 || y > picture.height - 22) continue; // the unit stands at the bottom
     const text = value.toFixed(decimals);
     context.lineWidth = 3;
     context.lineJoin = "round";

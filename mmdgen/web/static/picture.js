@@ -23,11 +23,15 @@ function liveSize() {
   return Math.min(LIVE_PIXELS[1], Math.max(LIVE_PIXELS[0], fitting));
 }
 
-/** A view is {from: "front"|"side", center: [across, y], height}, in MU; `height` is that of a square picture. */
+/**
+ * A view is {from: "front"|"side", center: [across, y], height}, in MU; `height` is that of a square picture.
+ * A wish is {model, view, pose, terms}, and `cover` where at least so many MU are to be drawn.
+ */
 export class Picture {
   /**
    * `slot` names the picture to the server. `fit`: "whole" shows all of the view's square, "width" makes the square as
-   * wide as the canvas and cuts above and below. `paint(context, picture)` draws over it after every change.
+   * wide as the canvas and cuts above and below. `paint(context, picture)` draws over it after every change. `onpicture` is called with each new picture before it is
+   * painted, `ondrawn` after that, `onfailed` with an error, `onresize` after a change of size.
    */
   constructor(socket, canvas, slot, { fit = "whole", paint = null } = {}) {
     Object.assign(this, { socket, canvas, slot, fit, paint });
@@ -87,6 +91,24 @@ export class Picture {
     return this.view.center[1] - (y - this.height / 2) / this.scale;
   }
 
+  /** Return what the picture shows between two heights as [least, most] across, in MU, or null for nothing. */
+  extent(low, high) {
+    const { center, height } = this.drawn.view;
+    const { width: size } = this.buffer;
+    const unit = height / size;
+    const row = (y) => Math.min(size, Math.max(0, Math.round((center[1] + height / 2 - y) / unit)));
+    const [top, bottom] = [row(high), row(low)];
+    if (bottom <= top) return null;
+    const { data } = this.buffer.getContext("2d").getImageData(0, top, size, bottom - top);
+    let [least, most] = [size, -1];
+    for (let at = 0; at < data.length / 4; at++) {
+      if (data[4 * at + 3] < 128) continue;
+      least = Math.min(least, at % size);
+      most = Math.max(most, at % size);
+    }
+    return most < 0 ? null : [least, most + 1].map((column) => center[0] - height / 2 + column * unit);
+  }
+
   #resized() {
     const box = this.canvas.getBoundingClientRect();
     if (box.width === this.width && box.height === this.height) return;
@@ -113,9 +135,9 @@ export class Picture {
   }
 
   async #ask() {
-    const { model, view, pose, terms } = this.wish;
+    const { model, view, pose, terms, cover } = this.wish;
     // a square that covers the canvas, also where the canvas is wider or higher than the view
-    const side = Math.max(this.width, this.height);
+    const side = Math.max(this.width, this.height, (cover ?? 0) * this.scale);
     const most = this.live ? liveSize() : MOST_PIXELS;
     const size = Math.round(Math.min(most, Math.max(16, side * (window.devicePixelRatio || 1))));
     const asked = ++this.asked;
@@ -134,6 +156,7 @@ export class Picture {
       this.canvas.classList.remove("stale", "failed");
       this.canvas.dataset.model = model;
       this.canvas.dataset.drawn = String(asked);
+      this.onpicture?.();
       this.#paint();
       this.ondrawn?.();
     } catch (error) {

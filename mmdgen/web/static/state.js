@@ -40,9 +40,9 @@ function forget() {
   counted = null;
 }
 
-/** Set all rows, in the order of the current kind: least certain first, what cannot be used last. */
+/** Set all rows, in the order of the current kind: least certain first, then what is not looked at yet, then the unusable. */
 export function setRows(rows) {
-  const key = (row) => (row.usable === false ? 2 : row.confidence[state.kind]);
+  const key = (row) => (row.usable === false ? 3 : row.vertices ? row.confidence[state.kind] : 2);
   state.rows = [...rows].sort((a, b) => key(a) - key(b) || (a.id < b.id ? -1 : 1));
   state.places = new Map(state.rows.map((row, index) => [row.id, index]));
   forget();
@@ -96,13 +96,14 @@ export function setSearch(text) {
 }
 
 /**
- * Return one word for how a row stands in the current kind: unsure, sure, mine, other, rejected or error. Where the
+ * Return one word for how a row stands in the current kind: unsure, sure, waiting, mine, other, rejected or error. Where the
  * machine found nothing in a model that can be drawn, a person is needed: that is unsure too.
  */
 export function standing(row, kind = state.kind) {
   const status = row.status[kind];
   if (status === "error") return row.usable === false ? "error" : "unsure";
   if (status !== "auto") return status;
+  if (!row.vertices) return "waiting"; // the machine has not looked at it yet
   return row.confidence[kind] >= SURE ? "sure" : "unsure";
 }
 
@@ -126,7 +127,7 @@ export function visibleRows() {
 /** Return how many rows stand how, and how many each filter leaves. */
 export function counts() {
   if (counted) return counted;
-  counted = { total: state.rows.length, unsure: 0, sure: 0, mine: 0, other: 0, rejected: 0, error: 0 };
+  counted = { total: state.rows.length, unsure: 0, sure: 0, waiting: 0, mine: 0, other: 0, rejected: 0, error: 0 };
   for (const row of state.rows) counted[standing(row)] += 1;
   counted.all = counted.total;
   counted.done = counted.mine + counted.other + counted.rejected;
@@ -135,7 +136,7 @@ export function counts() {
 
 /** Whether a row still waits for a person. */
 export function isOpen(row) {
-  return ["unsure", "sure"].includes(standing(row));
+  return ["unsure", "sure", "waiting"].includes(standing(row));
 }
 
 /** Return the id of the visible row `step` places from the current one, or "". */
