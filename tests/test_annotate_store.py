@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import json
 import pickle
+import re
+import threading
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -179,3 +182,87 @@ def test_the_stored_annotations_fit_the_schema():
             assert set(defined["common"]["required"]) <= value.keys()
             count += 1
     assert count > 100
+
+
+# --- records, for undoing, and for several writers at once -----------------------------------------------------------
+
+
+def test_a_record_is_read_put_back_and_removed(head: Model, tmp_path: Path):
+    bounds, eyes = stored_pair(head)
+    assert store.read_record(tmp_path, "head_bounds", head.id) is None
+    assert not store.remove_record(tmp_path, "head_bounds", head.id)
+    first = [path.read_bytes() for path in store.save(head, tmp_path, annotator="me", bounds=bounds, eyes=eyes)]
+    before = {kind: store.read_record(tmp_path, kind, head.id) for kind in store.KINDS}
+    store.save(head, tmp_path, annotator="me", rejected="a mask")
+    assert store.load(head, tmp_path).rejected == "a mask"
+    for kind, record in before.items():
+        assert record is not None
+        store.write_record(tmp_path, kind, record)
+    assert [store.path_of(tmp_path, kind, head.id).read_bytes() for kind in store.KINDS] == first
+    assert store.remove_record(tmp_path, "head_bounds", head.id)
+    assert store.load(head, tmp_path).bounds is None
+        with pytest.raises(AnnotationError):
+            store.write_record(tmp_path, "wink_morphs" if kind == "head_bounds" else "head_bounds", record)
+    assert [path.name for path in tmp_path.rglob("*") if path.is_file()] == [f"{head.id[:16]}.json"]
+
+
+def test_times_are_utc_to_the_second_and_sort_as_texts(head: Model, tmp_path: Path):
+    now = store.utc_now()
+    assert re.fullmatch(r"20\d\d-\d\d-\d\dT\d\d:\d\d:\d\dZ", now)
+    assert abs((datetime.now(UTC) - datetime.fromisoformat(now)).total_seconds()) < 60
+    (path,) = store.save(head, tmp_path, annotator="me", bounds=stored_pair(head)[0], time=now)
+    assert json.loads(path.read_bytes())["time"] == now
+    with pytest.raises(AnnotationError, match="time must be"):
+        store.save(head, tmp_path, annotator="me", bounds=stored_pair(head)[0], time="2026-01-02 03:04")
+
+
+def test_damaged_names_are_stored_readably_and_still_recognised(head: Model, tmp_path: Path):
+    _, eyes = stored_pair(head)
+    damaged = heads.renamed(replace(head, name="\ud83d初音"), {3: "まば\udc81", 4: "\ud800"})
+    path = store.save(damaged, tmp_path, annotator="me", eyes=eyes)[0]
+    assert json.loads(path.read_bytes())["name"] == "�初音"
+    assert store.load(damaged, tmp_path).eyes == replace(eyes, reasons=("stored by me",))
+    with pytest.raises(AnnotationError, match="morph 3"):
+        store.load(head, tmp_path)
+
+
+def test_bytes_do_not_depend_on_the_sign_of_zero(head: Model, tmp_path: Path):
+    first, second = (
+        store.save(head, tmp_path / name, annotator="me", bounds=HeadBounds(-zero, 1.0, zero))[0].read_bytes()
+        for name, zero in (("a", 0.0), ("b", -0.0))
+    )
+    assert first == second
+    assert b"-0.0" not in first
+
+
+@pytest.mark.parametrize("late", range(3))
+def test_the_machine_and_a_person_may_write_at_once(head: Model, tmp_path: Path, late: int):
+    """Whoever comes first, the person's value is what stays, and every file is whole."""
+    person, machine = HeadBounds(1.0, 2.0, 0.0, source=PERSON), HeadBounds(3.0, 4.0, 0.0, confidence=0.9)
+    failures: list[BaseException] = []
+    start = threading.Barrier(4)
+
+    def write(number: int) -> None:
+        try:
+            start.wait(timeout=20)
+            for turn in range(15):
+                if number == 0:
+                    if turn == 5 * late:
+                        store.save(head, tmp_path, annotator="me", bounds=person)
+                    store.load(head, tmp_path)
+                else:
+                    found = replace(machine, chin_y=-float(turn + 20 * number))
+                    store.save_automatic(head, tmp_path, bounds=found)
+        except BaseException as error:
+            failures.append(error)
+
+    threads = [threading.Thread(target=write, args=(number,)) for number in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(timeout=60)
+    assert failures == []
+    stored = store.load(head, tmp_path).bounds
+    assert stored is not None
+    assert (stored.source, stored.chin_y) == (PERSON, 1.0)
+    assert [path.name for path in (tmp_path / "head_bounds").iterdir()] == [f"{head.id[:16]}.json"]
