@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from starlette.applications import Starlette
+from starlette.exceptions import HTTPException
 from starlette.middleware import Middleware
 from starlette.requests import Request
 from starlette.responses import JSONResponse, PlainTextResponse, Response
@@ -135,9 +136,7 @@ def create_app(
     """
     site = Site(session, studio, static_files(static))
     session.listen(site.tell)
-    from starlette.exceptions import HTTPException
-
-    return Starlette(
+    app = Starlette(
         routes=[
             Route("/", site.page),
             Route("/static/{name}", site.static),
@@ -148,3 +147,5 @@ def create_app(
         exception_handlers={HTTPException: _http_error, Exception: _failed},
         lifespan=site.lifespan,
     )
+    app.router.redirect_slashes = False  # an address is right or wrong
+    return app

@@ -19,7 +19,7 @@ from collections.abc import Callable
 from concurrent.futures import Executor
 from typing import Any
 
-from starlette.websockets import WebSocket, WebSocketDisconnect
+from starlette.websockets import WebSocket
 
 from mmdgen.errors import MmdgenError
 from mmdgen.web import protocol
@@ -53,17 +53,22 @@ class Connection:
     async def serve(self) -> None:
         """Answer until the socket closes."""
         await self._socket.accept()
-        sender = asyncio.create_task(self._send_all())
-        receiver = asyncio.create_task(self._receive_all())
-        done, pending = await asyncio.wait({sender, receiver}, return_when=asyncio.FIRST_COMPLETED)
-        self._draws.clear()
-        for task in (*pending, *self._tasks):
-            task.cancel()
-        await asyncio.gather(*pending, *self._tasks, return_exceptions=True)
-        for task in done:
-            if (error := task.exception()) is not None and not isinstance(error, WebSocketDisconnect | RuntimeError):
-                with contextlib.suppress(RuntimeError):
-                    await self._socket.close(1011)
+        both = {asyncio.create_task(self._send_all()), asyncio.create_task(self._receive_all())}
+        try:
+            await asyncio.wait(both, return_when=asyncio.FIRST_COMPLETED)
+            for task in both:
+                if task.done() and not task.cancelled() and isinstance(task.exception(), TimeoutError):
+                    with contextlib.suppress(RuntimeError):  # it takes nothing, not even its end
+                        await self._socket.close(1008)
+        finally:
+            self._draws.clear()
+            left = both | self._tasks
+            for task in left:
+                task.cancel()
+            await asyncio.wait(left)
+            for task in left:
+                if not task.cancelled():
+                    task.exception()  # seen: the socket is gone, or it was told to the page
 
     def push_row(self, row: Row) -> None:
         """Tell the page of a row that has changed."""

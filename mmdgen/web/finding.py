@@ -7,21 +7,26 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from mmdgen import fsio
-from mmdgen.annotate.auto import annotate
 from mmdgen.annotate.bones import find_bones, vertex_share
-from mmdgen.annotate.records import AUTO, EYE_SLOTS, EyeMorphs, HeadBounds
+from mmdgen.annotate.records import AUTO, EYE_SLOTS, Annotation, EyeMorphs, HeadBounds
 from mmdgen.errors import AnnotationError, MmdgenError
+from mmdgen.generate.checking import Checker
 from mmdgen.model.load import load_model
 from mmdgen.model.records import Model, MorphTerm
 
 # What a finding depends on; the rest of mmdgen may change without making one stale.
-_CODE = ("errors.py", "geometry.py", "formats", "model", "pose", "annotate", "web/finding.py")
+_CODE = (
+    *("errors.py", "geometry.py", "formats", "model", "pose", "render", "annotate"),
+    *("generate/checking.py", "web/finding.py"),
+)
+Finder = Callable[[Model], Annotation]
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,8 +127,8 @@ def plain_reason(error: BaseException, path: Path) -> str:
     return message if isinstance(error, MmdgenError) else f"{type(error).__name__}: {message}"
 
 
-def look_at_model(model: Model) -> Finding:
-    """Return what the machine finds in a loaded model; what it cannot find is told, never raised."""
+def look_at_model(model: Model, finder: Finder) -> Finding:
+    """Return what `finder` (as `Checker.find`) finds in a model; what it cannot find is told, not raised."""
     name = model.name or model.name_en or model.path.stem
     neck = head = 0
     guess = _whole_model(model)
@@ -131,7 +136,7 @@ def look_at_model(model: Model) -> Finding:
         bones = find_bones(model)
         neck, head = bones.neck, bones.head
         guess = _around_bone(model, head, vertex_share(model, bones.share)) or guess
-        annotation = annotate(model)
+        annotation = finder(model)
     except AnnotationError as error:
         problem = plain_reason(error, model.path)
         usable = len(model.face) > 0 and len(model.skeleton.parent) > 0
@@ -160,30 +165,41 @@ def _around_bone(model: Model, head: int, share) -> HeadBounds | None:
     return HeadBounds(y, max(top, y + 0.1), x, AUTO, 0.0, "a guess from the head bone")
 
 
-def find(path: Path) -> Finding:
+def find(path: Path, finder: Finder) -> Finding:
     """Return what the machine says about the model in the file `path`; a file that cannot be used gives a problem.
 
     Raises OSError where the file cannot be read at all.
     """
     try:
-        return look_at_model(load_model(path))
+        return look_at_model(load_model(path), finder)
     except Exception as error:  # whatever a file does, it is told and the others go on
-        nothing = HeadBounds(0.0, 1.0, 0.0, AUTO, 0.0, "")
-        sha256 = fsio.sha256_file(path)
-        return Finding(sha256, path.stem, 0, False, 0, 0, nothing, None, None, plain_reason(error, path))
+        return no_finding(fsio.sha256_file(path), path, plain_reason(error, path))
+
+
+def no_finding(sha256: str, path: Path, problem: str) -> Finding:
+    """Return the finding of a file that cannot be used."""
+    return Finding(sha256, path.stem, 0, False, 0, 0, HeadBounds(0.0, 1.0, 0.0, AUTO, 0.0, ""), None, None, problem)
 
 
 class FindingWorker:
-    """The handler of `generate.pool`: a task is a path, the result its finding, or None where it cannot be read."""
+    """The handler of `generate.pool`: a task is a path, the result (finding, whether to keep it).
+
+    The finding is None where the file cannot be read. One that was to be checked in pictures and could not be is not
+    kept: the next start may have what it takes.
+    """
 
     def __init__(self, config: Any) -> None:
         self.report: dict[str, Any] = {}
+        self._checker = Checker()
+        if hasattr(os, "nice"):
+            os.nice(10)  # the page comes first
 
-    def handle(self, task: str, note: Callable[[Any], None]) -> Finding | None:
+    def handle(self, task: str, note: Callable[[Any], None]) -> tuple[Finding | None, bool]:
         try:
-            return find(Path(task))
+            found = find(Path(task), self._checker.find)
         except OSError:
-            return None
+            return None, False
+        return found, not self._checker.problem
 
 
 def code_version() -> str:

@@ -16,10 +16,11 @@ from mmdgen import fsio
 from mmdgen.errors import EngineError
 from mmdgen.formats.text import printable
 from mmdgen.generate.catalogue import find_models
+from mmdgen.generate.checking import Checker
 from mmdgen.generate.pool import Pool
 from mmdgen.generate.splits import source_folder
 from mmdgen.model.load import load_model
-from mmdgen.web.finding import Cache, Finding, plain_reason
+from mmdgen.web.finding import Cache, Finding, look_at_model, no_finding, plain_reason
 from mmdgen.web.subject import Subject, make_subject
 
 FLUSH_EVERY = 32  # findings
@@ -59,18 +60,21 @@ class Roster:
         self._root, self._cache, self._workers = root, cache, workers
         self._paths = find_models(root)
         self._lock = threading.RLock()
+        self._waiting: list[str] = []
         self._items: dict[str, Item] = {}
         self._rows: dict[str, Row] = {}
         self._listeners: list[Callable[[Row], None]] = []
         self._closing = threading.Event()
         self._pool: Pool | None = None
         self._thread = threading.Thread(target=self._work, name="roster", daemon=True)
+        self.found: Callable[[str], None] = lambda model: (
+            None
+        )  # told of each model that was looked at in the background
         self.status_of: Callable[[Item], dict[str, dict[str, Any]]] = _no_status
         self.complete = threading.Event()  # every file has been looked at
 
     def start(self) -> None:
         """Take what the cache has, then begin with the rest in the background."""
-        self._waiting: list[str] = []
         for relative in self._paths:
             finding = self._cache.get(self._root / relative)
             if finding is None:
@@ -93,6 +97,11 @@ class Roster:
         self._listeners.append(listener)
 
     # Rows
+
+    def ids(self) -> list[str]:
+        """Return the ids of all models known so far."""
+        with self._lock:
+            return list(self._items)
 
     def get(self, model: str) -> Item | None:
         """Return the model with this id."""
@@ -142,10 +151,8 @@ class Roster:
             raise LookupError(f"{item.name}: its file has changed since the annotator was started; start it again")
         finding = item.finding
         if finding is None:
-            from mmdgen.web.finding import look_at_model
-
-            finding = look_at_model(loaded)
-            self._learn(item.relative, finding)
+            # Whoever is ahead of the background work gets what is known without pictures, for the time being.
+            finding = look_at_model(loaded, Checker(check=False).find)
         if not finding.usable:
             raise LookupError(f"{item.name}: {finding.problem}")
         return make_subject(loaded, finding)
@@ -163,9 +170,11 @@ class Roster:
             self._items[known.id] = replace(known, finding=finding or known.finding)
         self.update(known.id)
 
-    def _learn(self, relative: str, finding: Finding) -> None:
-        self._cache.put(self._root / relative, finding)
+    def _learn(self, relative: str, finding: Finding, keep: bool) -> None:
+        if keep:
+            self._cache.put(self._root / relative, finding)
         self._add(relative, finding)
+        self.found(finding.id)
 
     def _work(self) -> None:
         try:
@@ -200,8 +209,8 @@ class Roster:
             for count, event in enumerate(self._pool.run(tasks)):
                 if self._closing.is_set():
                     return
-                if event.kind == "done" and event.value is not None:
-                    self._learn(event.task[prefix:], event.value)
+                if event.kind == "done" and event.value[0] is not None:
+                    self._learn(event.task[prefix:], *event.value)
                 elif event.kind in ("died", "failed") and event.task is not None:
                     if event.kind == "died" and event.task not in crashed:
                         crashed.add(event.task)
@@ -217,13 +226,9 @@ class Roster:
 
     def _unusable(self, relative: str) -> None:
         """A file that ends the process that reads it: never read it here."""
-        from mmdgen.annotate.records import AUTO, HeadBounds
-
         item = next((item for item in self._items.values() if item.relative == relative), None)
         if item is not None:
-            nothing = HeadBounds(0.0, 1.0, 0.0, AUTO, 0.0, "")
-            problem = "reading this file ends the process that reads it"
-            self._add(relative, Finding(item.sha256, item.path.stem, 0, False, 0, 0, nothing, None, None, problem))
+            self._add(relative, no_finding(item.sha256, item.path, "reading this file ends the process that reads it"))
 
 
 def _order(row: Row) -> tuple[bool, float, str]:

@@ -87,8 +87,11 @@ def serve(
         studio = Studio(roster.subject)
         stack.callback(studio.close)
         app = create_app(session, studio, token=token, hosts=hosts)
+        roster.found = studio.forget  # what was shown until now was only a start
         roster.start()
         stack.callback(roster.close)
+        session.start()
+        stack.callback(session.close)
         name = host if is_loopback(host) and ":" not in host else "[::1]" if is_loopback(host) else allowed[0]
         address = name if name.rpartition(":")[2].isdigit() and not is_loopback(host) else f"{name}:{port}"
         config = uvicorn.Config(

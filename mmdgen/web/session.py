@@ -7,6 +7,8 @@ bytes, or that there was none.
 
 from __future__ import annotations
 
+import contextlib
+import os
 import threading
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -24,6 +26,7 @@ from mmdgen.web.roster import Item, Roster, Row
 from mmdgen.web.subject import Subject
 
 MOST_UNDO = 1000
+WATCH_S = 2.0
 
 
 class SessionError(Exception):
@@ -59,7 +62,39 @@ class Session:
         self._done: list[_Step] = []
         self._undone: list[_Step] = []
         self._center: dict[str, float] = {}
+        self._closing = threading.Event()
+        self._watcher = threading.Thread(target=self._watch, name="watch", daemon=True)
         roster.status_of = self.status
+
+    def start(self) -> None:
+        """Begin to watch the annotations: rows follow what others write."""
+        self._watcher.start()
+
+    def close(self) -> None:
+        """End watching."""
+        self._closing.set()
+        if self._watcher.is_alive():
+            self._watcher.join(timeout=10)
+
+    def _watch(self) -> None:
+        seen = self._files()
+        while not self._closing.wait(WATCH_S):
+            now = self._files()
+            for name in {name for _, name in dict(seen.items() ^ now.items())}:
+                if self.knows(name):
+                    self._roster.update(name)
+            seen = now
+
+    def _files(self) -> dict[tuple[str, str], tuple[int, int]]:
+        """Return when each annotation was written and how long it is, by kind and id."""
+        found: dict[tuple[str, str], tuple[int, int]] = {}
+        for kind in protocol.KINDS:
+            with contextlib.suppress(OSError), os.scandir(self._folder / kind) as entries:
+                for entry in entries:
+                    with contextlib.suppress(OSError):  # gone between
+                        status = entry.stat(follow_symlinks=False)
+                        found[kind, entry.name.removesuffix(".json")] = (status.st_mtime_ns, status.st_size)
+        return found
 
     def listen(self, listener: Callable[[Row], None]) -> None:
         """Call `listener`, from any thread, with each row that is new or has changed."""
