@@ -117,7 +117,7 @@ def _eye(slot: str, seen: PictureMeasure) -> tuple[str, str, str]:
             return UNCLEAR, "not_seen", f"the {each} eye cannot be seen in the picture"
         for other in staying:
             beside = seen.eyes[other]
-            if beside is not None and beside.change > eye.change:
+            if beside is not None and beside.change > 2 * eye.change:
                 return WRONG, "wrong_side", f"it changes the {other} eye instead of the {each} one"
             if beside is not None and (beside.visible < OTHER_KEPT or beside.change > 1 - OWN_CHANGE):
                 return WRONG, "both_sides", f"it changes the {other} eye, too"
@@ -146,7 +146,7 @@ def _mouth(seen: PictureMeasure) -> tuple[str, str, str]:
         return RIGHT_ONE, "", f"opens by {seen.opened:.2f} of the distance between the eyes"
     if seen.holes > HOLES:
         return WRONG, "hole", "the face becomes see-through"
-    if seen.inside == 0 and seen.mouth < 0.5:
+    if seen.inside == 0 and seen.mouth < 0.1:
         return WRONG, "not_the_mouth", "the picture does not change around the mouth"
     if seen.opened < MOUTH_SHUT:
         return WRONG, "shut", f"it opens by only {seen.opened:.2f} of the distance between the eyes"
@@ -292,6 +292,7 @@ def _judged(model: Model, annotation: Annotation, check: RenderedCheck) -> Annot
         unclear=tuple(name for name, item in check.slots.items() if item.verdict == UNCLEAR),
         told_apart=check.told_apart,
         has_smile=any(slots[f"smile_{side}"] for side in (*SIDES, "both")),
+        has_normal=all(slots[f"normal_{side}"] for side in SIDES),
     )
     confidence, doubt = eyes_confidence(evidence)
     doubts = check.reasons + ((doubt,) if doubt else ())

@@ -109,8 +109,9 @@ def given_eyes(model: Model, bones: HeadBones, slots: dict[str, tuple[MorphTerm,
     center = _first_center(model, bones)
     boxes: dict[str, EyeBox] = {}
     for side in SIDES:
-        for shape in ("normal", "smile"):
-            moved = effect(model, slots[f"{shape}_{side}"] or slots[f"{shape}_both"], center)
+        # The both-eyed morph, too: a person may have given a side the other side's morph.
+        for slot in (f"normal_{side}", "normal_both", f"smile_{side}", "smile_both"):
+            moved = effect(model, slots[slot], center)
             motion = lid_motion(model, moved, side, center, None) if not moved.empty else None
             if motion is not None and motion.closure > 0 and side not in boxes:
                 boxes[side] = EyeBox(motion.x, motion.y, max(motion.half_width, 0.3 * motion.closure), motion.closure)

@@ -109,9 +109,7 @@ def _find_eye(pictures: Closeups, box: EyeBox, side: str, middle: float, apart: 
     return _Eye(iris, near & beside[None], (left, right, top, bottom), zone & beside[None])
 
 
-def _mouth_zone(
-    blank: np.ndarray, eyes: Sequence[_Eye], eye_row: float, middle: float, apart: float
-) -> np.ndarray:
+def _mouth_zone(blank: np.ndarray, eyes: Sequence[_Eye], eye_row: float, middle: float, apart: float) -> np.ndarray:
     """Below the eyes and no wider than they are apart."""
     lowest = max((eye.edges[3] for eye in eyes), default=0)
     zone = np.zeros_like(blank)
