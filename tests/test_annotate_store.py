@@ -198,11 +198,11 @@ def test_a_record_is_read_put_back_and_removed(head: Model, tmp_path: Path):
     for kind, record in before.items():
         assert record is not None
         store.write_record(tmp_path, kind, record)
+        with pytest.raises(AnnotationError):
+            store.write_record(tmp_path, "wink_morphs" if kind == "head_bounds" else "head_bounds", record)
     assert [store.path_of(tmp_path, kind, head.id).read_bytes() for kind in store.KINDS] == first
     assert store.remove_record(tmp_path, "head_bounds", head.id)
     assert store.load(head, tmp_path).bounds is None
-        with pytest.raises(AnnotationError):
-            store.write_record(tmp_path, "wink_morphs" if kind == "head_bounds" else "head_bounds", record)
     assert [path.name for path in tmp_path.rglob("*") if path.is_file()] == [f"{head.id[:16]}.json"]
 
 
