@@ -2,7 +2,7 @@
 // slot so that the server leaves out stale ones, and a picture older than the one on show is dropped.
 
 const MOST_PIXELS = 1024; // the server's limit
-const LIVE_MS = 40; // what a picture may take while something is dragged; its size follows from that
+const LIVE_MS = 32; // what a picture may take while something is dragged; its size follows from that
 const LIVE_PIXELS = [160, 448]; // least and most of that size
 const SHARP_AFTER_MS = 140; // then the picture is drawn again at full size
 const RETRY_MS = 250;
@@ -37,7 +37,7 @@ export class Picture {
     Object.assign(this, { socket, canvas, slot, fit, paint });
     this.context = canvas.getContext("2d");
     this.buffer = document.createElement("canvas"); // the newest picture as it came
-    this.drawn = null; // {request, model, view} of the picture in the buffer
+    this.drawn = null; // {asked, model, view, image} of the picture in the buffer
     this.wish = null; // {model, view, pose, terms}
     this.view = null;
     this.asked = 0;
@@ -93,16 +93,16 @@ export class Picture {
 
   /** Return what the picture shows between two heights as [least, most] across, in MU, or null for nothing. */
   extent(low, high) {
-    const { center, height } = this.drawn.view;
-    const { width: size } = this.buffer;
+    const { view, image } = this.drawn;
+    const { center, height } = view;
+    const size = image.width;
     const unit = height / size;
     const row = (y) => Math.min(size, Math.max(0, Math.round((center[1] + height / 2 - y) / unit)));
     const [top, bottom] = [row(high), row(low)];
     if (bottom <= top) return null;
-    const { data } = this.buffer.getContext("2d").getImageData(0, top, size, bottom - top);
     let [least, most] = [size, -1];
-    for (let at = 0; at < data.length / 4; at++) {
-      if (data[4 * at + 3] < 128) continue;
+    for (let at = top * size; at < bottom * size; at++) {
+      if (image.data[4 * at + 3] < 128) continue;
       least = Math.min(least, at % size);
       most = Math.max(most, at % size);
     }
@@ -149,7 +149,7 @@ export class Picture {
       learn(size, sent);
       const old = this.drawn;
       if (this.wish?.model !== model || (old && old.model === model && old.asked > asked)) return;
-      this.drawn = { asked, model, view: wide };
+      this.drawn = { asked, model, view: wide, image: answer.image };
       this.buffer.width = answer.image.width;
       this.buffer.height = answer.image.height;
       this.buffer.getContext("2d").putImageData(answer.image, 0, 0);

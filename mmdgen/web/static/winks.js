@@ -88,6 +88,8 @@ export class WinksView {
     this.close.fit = area === "eyes" ? "width" : "whole";
     const terms = this.before ? [] : copyTerms(this.terms).filter((term) => term.weight !== 0);
     this.close.show({ model: id, view: { from: "front", ...place }, pose: STRAIGHT, terms }, live);
+    this.editor.show(model, this.terms, this.active, Boolean(this.slot));
+    if (this.dragging) return; // nothing else changes until it is let go
     for (const each of AREAS) byId(`area-${each}`).setAttribute("aria-pressed", String(each === area));
     byId("before").setAttribute("aria-pressed", String(this.before));
     const slot = SLOTS.find((each) => each.name === this.slot);
@@ -95,7 +97,6 @@ export class WinksView {
     setText(byId("shown-name"), this.before ? "Before: face at rest" : title);
     setShown(byId("shown-empty"), !this.terms.length);
     setShown(byId("assign-hint"), !this.slot);
-    this.editor.show(model, this.terms, this.active, Boolean(this.slot));
     this.list.mark(this.slot ? this.terms[this.active]?.morph : this.trial?.morph, this.#uses());
     this.slots.refresh(model, id, this.slot);
   }
