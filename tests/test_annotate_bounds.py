@@ -184,3 +184,9 @@ def test_doubts_about_the_chin_count(flag: str):
     value, doubts = confidence.bounds_confidence(dataclasses.replace(GOOD_CHIN, **{flag: True}), GOOD_TOP)
     assert value < confidence.bounds_confidence(GOOD_CHIN, GOOD_TOP)[0]
     assert "chin" in doubts[0]
+
+
+def test_the_tip_of_a_round_chin_is_its_lowest_point():
+    for seed in SEEDS:
+        model, bounds, _, _ = known(seed)
+        assert abs(score_bounds(annotate(model).bounds, bounds).chin) < 0.003, seed
