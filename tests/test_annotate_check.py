@@ -236,6 +236,19 @@ def _behind(model: Model, truth: Truth) -> tuple[np.ndarray, np.ndarray]:
     return near.astype(np.int32), np.tile(np.array([0, -0.2, 0], np.float32), (len(near), 1))
 
 
+def test_without_a_normal_blink_nothing_is_sure(character, renderer: Renderer):
+    """A まばたき that half closes: the winks close, but which shape they have is a guess."""
+    model, truth = character(11)
+    blink = truth.slots["normal_both"][0][0]
+    half = heads.with_morphs(model, lambda i, m: replace(m, offset=m.offset * np.float32(0.4)) if i == blink else m)
+    gone = {truth.slots[slot][0][0] for slot in ("normal_left", "normal_right")} - {blink}
+    only_smiles = heads.without_morphs(half, gone)
+    found = annotate_checked(only_smiles, renderer)
+    assert found.eyes.slots["normal_left"] == ()
+    assert found.eyes.confidence < SURE
+    assert "only smiling" in found.eyes.reasons[0]
+
+
 # -- eyes that are exchanged for closed ones ---------------------------------------------------------------------------
 
 
