@@ -6,7 +6,7 @@ import contextlib
 import json
 import struct
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,12 +15,13 @@ import numpy as np
 from starlette.testclient import TestClient
 
 from mmdgen.annotate.auto import annotate
-from mmdgen.model.load import load_model
+from mmdgen.errors import RenderError
+from mmdgen.render.renderer import Renderer
 from mmdgen.samples.character import build_character
 from mmdgen.samples.library import write_character
 from mmdgen.web.app import create_app
 from mmdgen.web.drawing import Studio
-from mmdgen.web.finding import Cache, Finding, look_at_model
+from mmdgen.web.finding import Cache, Finding, find
 from mmdgen.web.roster import Roster
 from mmdgen.web.security import allowed_hosts
 from mmdgen.web.session import Session
@@ -39,15 +40,13 @@ def make_models(folder: Path, count: int = 2) -> Path:
 
 
 def fill_cache(models: Path, cache: Path) -> list[Finding]:
-    """Put findings of the usable models into a cache, so that no process has to be started."""
-    kept, found = Cache(cache), []
-    for path in sorted(models.rglob("*.pmx")):
-        if path.parent.name == "broken":
-            continue
-        found.append(look_at_model(load_model(path), annotate))
-        kept.put(path, found[-1])
+    """Put the findings of all models into a cache, so that no process has to be started; return the usable ones."""
+    kept = Cache(cache)
+    found = {path: find(path, annotate) for path in sorted(models.rglob("*.pmx"))}
+    for path, finding in found.items():
+        kept.put(path, finding)
     kept.flush()
-    return found
+    return [finding for finding in found.values() if finding.usable]
 
 
 def cookie_of(client: TestClient) -> str:
@@ -115,12 +114,16 @@ class Page:
         return self.receive(self.send(type, **fields))
 
 
+def no_renderer() -> Renderer:
+    raise RenderError("this test draws nothing")
+
+
 @contextlib.contextmanager
-def running(models: Path, cache: Path, annotations: Path, annotator: str = "Aoi", **studio: Any) -> Iterator[Site]:
-    """Run the application; its models come from `cache`."""
+def running(models: Path, cache: Path, annotations: Path, make: Callable[[], Renderer] = no_renderer) -> Iterator[Site]:
+    """Run the application; its models come from `cache`. Only where `make` makes a renderer, pictures are drawn."""
     roster = Roster(models, Cache(cache))
-    session = Session(roster, annotations, annotator)
-    made = Studio(roster.subject, **studio)
+    session = Session(roster, annotations, "Aoi")
+    made = Studio(roster.subject, make=make)
     app = create_app(session, made, token=TOKEN, hosts=allowed_hosts("127.0.0.1", 4321))
     roster.start()
     client = TestClient(app, base_url=f"http://{HOST}", follow_redirects=False)

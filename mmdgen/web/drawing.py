@@ -69,11 +69,20 @@ class _Entry:
 class Studio:
     """Loads and draws models by id. `load` makes the `Subject` of an id in a loader thread and may raise.
 
+    `make` makes the renderer; where it cannot, every picture is refused and all else goes on.
+
     All methods may be called from any thread; futures are settled by the studio's own. `close` ends the threads.
     """
 
-    def __init__(self, load: Callable[[str], Subject], *, budget: int = BUDGET_BYTES, loaders: int = LOADERS) -> None:
-        self._load, self._budget = load, budget
+    def __init__(
+        self,
+        load: Callable[[str], Subject],
+        *,
+        budget: int = BUDGET_BYTES,
+        loaders: int = LOADERS,
+        make: Callable[[], Renderer] = Renderer,
+    ) -> None:
+        self._load, self._budget, self._make = load, budget, make
         self._lock = threading.Lock()
         self._entries: dict[str, _Entry] = {}
         self._closing = False
@@ -221,7 +230,7 @@ class Studio:
 
     def _draw_all(self) -> None:
         try:
-            renderer = Renderer()
+            renderer = self._make()
         except BaseException as error:
             self._broken = error
             self.started.set_exception(error)

@@ -143,7 +143,7 @@ class Session:
             "morphs": list(subject.morphs),
             **subject.views,
             "rejected": stored.rejected,
-            "row": self._roster.row(finding.id),
+            "row": self._roster.update(finding.id),
         }
 
     def status(self, item: Item) -> dict[str, dict[str, Any]]:
