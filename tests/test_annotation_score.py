@@ -120,12 +120,12 @@ def test_planted_mistakes_are_found_in_their_slots():
     truth = truth_of()
     assert truth.eyes is not None
     assert truth.bounds is not None
-    right = truth.eyes
+    right, bounds = truth.eyes, truth.bounds
     wrong = dict(right.slots)
     wrong["normal_left"], wrong["normal_right"] = right.slots["normal_right"], right.slots["normal_left"]
     wrong["smile_both"] = ()
     result = score.score_model(
-        model, truth, kind="k", find=lambda _: answer(truth.bounds, EyeMorphs(wrong, right.mouth_open))
+        model, truth, kind="k", find=lambda _: answer(bounds, EyeMorphs(wrong, right.mouth_open))
     )
     assert {slot for slot, item in result.slots.items() if not item.right} == {
         "normal_left", "normal_right", "smile_both",
@@ -135,7 +135,7 @@ def test_planted_mistakes_are_found_in_their_slots():
     assert result.bounds is not None
     assert result.bounds.worst == 0
     nothing = dataclasses.replace(truth, eyes=EyeMorphs({**right.slots, "smile_left": ()}, right.mouth_open))
-    invented = score.score_model(model, nothing, kind="k", find=lambda _: answer(truth.bounds, right))
+    invented = score.score_model(model, nothing, kind="k", find=lambda _: answer(bounds, right))
     assert invented.slots["smile_left"] == score.SlotScore(False, True, False)
 
 
@@ -270,6 +270,7 @@ def test_the_tool_scores_procedural_characters(tmp_path: Path):
 def test_the_machine_itself_is_scored():
     model, _ = heads.character(SEED)
     result = score.score_model(model, truth_of(), kind="k")
+    assert result.found is not None
     assert result.found == annotate(model)
     assert result.eyes_right
     assert result.bounds is not None
