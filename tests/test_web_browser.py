@@ -173,13 +173,13 @@ def test_lines_are_moved_by_mouse_and_keys_and_accepted(server: Server, models, 
     tab.act("Enter")
     second = tab.ready()
     assert second != first
-    assert tab.page.locator(f"#models-{first} .mark").get_attribute("class") == "mark mine"
+    tab.page.wait_for_selector(f"#models-{first} .mark.mine")
     assert _stored(models, stored_in, first).bounds == last
     tab.act("Enter")  # as it is: what the machine found becomes the person's
     accepted = _stored(models, stored_in, second).bounds
     assert accepted is not None
     assert accepted.source == PERSON
-    assert "2 of 4 checked" in tab.text("header")
+    tab.page.wait_for_function("() => document.querySelector('header').textContent.includes('2 of 4 checked')")
 
 
 def test_undo_and_redo(server: Server, models, stored_in, tabs):
@@ -240,7 +240,7 @@ def test_eyes_are_labelled_by_keys_and_found_after_a_reload(server: Server, mode
     tab.page.reload()
     tab.ready(first)
     assert f"{tried}, 90 %, left half" in tab.text("[data-slot=smile_left]")
-    assert tab.page.locator(f"#models-{first} .mark").get_attribute("class") == "mark mine"
+    tab.page.wait_for_selector(f"#models-{first} .mark.mine")
 
     # a second term beside it, then the slot is cleared
     tab.press("ArrowUp")
@@ -319,7 +319,7 @@ def test_models_are_rejected_with_a_reason_and_filtered(server: Server, models, 
     tab.wait_saved(before)
     tab.ready(first)
     assert not _stored(models, stored_in, first).rejected
-    assert not tab.page.locator("#rejected").is_visible()
+    tab.page.wait_for_selector("#rejected", state="hidden")
     tab.press("f")  # mine
     tab.page.wait_for_selector("#models-empty")
     tab.shoot("filter-empty")
@@ -350,9 +350,9 @@ def test_keys_help_neighbours_and_search(reading: Server, models, tabs):
     tab.page.keyboard.type("srukm")  # would skip, reject, undo and change the view
     assert not tab.page.locator("#reject-dialog").is_visible()
     assert tab.model == second
-    assert tab.page.locator("#models-empty").is_visible()
+    tab.page.wait_for_selector("#models-empty")
     tab.press("Escape")
-    assert not tab.page.locator("#models-empty").is_visible()
+    tab.page.wait_for_selector("#models-empty", state="hidden")
     tab.press("k")
     assert tab.page.locator("#view-wink_morphs").is_visible()
     tab.ready(second)

@@ -55,6 +55,10 @@ export function drawRuler(context, picture) {
     context.fillText(text, 14, y);
   }
   context.textBaseline = "bottom";
+  context.lineWidth = 3;
+  context.lineJoin = "round";
+  context.strokeStyle = colour("--stage");
+  context.strokeText("MU", 4, picture.height - 4);
   context.fillStyle = colour("--ruler-text");
   context.fillText("MU", 4, picture.height - 4);
   context.restore();
