@@ -193,6 +193,7 @@ class FindingWorker:
         self._checker = Checker()
         if hasattr(os, "nice"):
             os.nice(10)  # the page comes first
+        os.environ["LP_NUM_THREADS"] = "0"  # not the server's own threads, which it would inherit
 
     def handle(self, task: str, note: Callable[[Any], None]) -> tuple[Finding | None, bool]:
         try:
