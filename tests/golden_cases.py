@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 from toy import toy_binding, toy_builder, toy_view
 
-from mmdgen.annotate.auto import annotate
+from mmdgen.generate.characters import exact_annotation
 from mmdgen.model.load import load_model
 from mmdgen.pose.binding import PoseBinding
 from mmdgen.pose.vocabulary import THA1
@@ -37,7 +37,7 @@ def draw_cases(renderer: Renderer) -> Iterator[tuple[str, np.ndarray]]:
         for seed in CHARACTERS:
             (path,) = write_characters(Path(folder), 1, first_seed=seed)
             model = load_model(path)
-            found = annotate(model)
+            found = exact_annotation(model)
             bounds = found.bounds
             binding = PoseBinding(THA1, found.neck, found.head, found.parameter_terms(), bounds.center_x)
             view = View.of_head(bounds.chin_y, bounds.top_y, bounds.center_x, size=SIZE)

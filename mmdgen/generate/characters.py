@@ -8,13 +8,17 @@ import time
 from collections import deque
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from mmdgen.errors import AnnotationError, EngineError
 from mmdgen.fsio import TEMPORARY_MARK
 from mmdgen.generate.catalogue import OK, Catalogue, UsableModel, describe
 from mmdgen.generate.pool import Pool
 from mmdgen.samples.library import TRUTH_FILE, existing_model, folder_name, write_characters
+
+if TYPE_CHECKING:
+    from mmdgen.annotate.records import Annotation
+    from mmdgen.model.records import Model
 
 STALE_SECONDS = 3600.0
 EXAMINER = "mmdgen.generate.characters:examine_character"
@@ -69,19 +73,18 @@ def _sweep(folder: Path) -> None:
             continue
 
 
-def examine_character(path: Path, relative: str, root: Path, annotations: Path | None) -> UsableModel:
-    """Load a character that `make_characters` made, with what is exactly known about it: nothing has to be found.
+def exact_annotation(model: Model) -> Annotation:
+    """Return what is exactly known about a character that `make_characters` or `write_characters` made.
 
-    Stored annotations play no part. Raises `MmdgenError` as `catalogue.examine` does.
+    Raises `AnnotationError` ``bad_annotation`` where the truth beside the model cannot be read.
     """
     from mmdgen.annotate.auto import annotate
     from mmdgen.annotate.records import EYE_SLOTS, EyeMorphs, HeadBounds
-    from mmdgen.model.load import load_model
     from mmdgen.model.records import MorphTerm
 
-    model = load_model(path)
+    place = model.path.parent / TRUTH_FILE
     try:
-        truth = json.loads((path.parent / TRUTH_FILE).read_bytes())
+        truth = json.loads(place.read_bytes())
         slots = {slot: tuple(MorphTerm(*term) for term in truth["slots"][slot]) for slot in EYE_SLOTS}
         for shape, side in (("normal", "left"), ("normal", "right"), ("smile", "left"), ("smile", "right")):
             both = slots[f"{shape}_both"]
@@ -91,10 +94,20 @@ def examine_character(path: Path, relative: str, root: Path, annotations: Path |
         mouth = tuple(MorphTerm(*term) for term in truth["mouth_open"])
         bounds = HeadBounds(truth["chin_y"], truth["top_y"], truth["center_x"], TRUTH, reason="known exactly")
     except (OSError, ValueError, KeyError, TypeError) as error:
-        message = f"{path.parent / TRUTH_FILE}: does not say what is known about the character: {error}"
+        message = f"{place}: does not say what is known about the character: {error}"
         raise AnnotationError("bad_annotation", message) from error
-    eyes = EyeMorphs(slots, mouth, TRUTH, reasons=("known exactly",))
-    return describe(model, annotate(model, bounds=bounds, eyes=eyes), path, relative, root)
+    return annotate(model, bounds=bounds, eyes=EyeMorphs(slots, mouth, TRUTH, reasons=("known exactly",)))
+
+
+def examine_character(path: Path, relative: str, root: Path, annotations: Path | None) -> UsableModel:
+    """Load a character that `make_characters` made, with what is exactly known about it: nothing has to be found.
+
+    Stored annotations play no part. Raises `MmdgenError` as `catalogue.examine` does.
+    """
+    from mmdgen.model.load import load_model
+
+    model = load_model(path)
+    return describe(model, exact_annotation(model), path, relative, root)
 
 
 def foreseen(count: int) -> Catalogue:
