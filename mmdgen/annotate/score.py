@@ -244,9 +244,27 @@ def summarise(scores: Sequence[Score]) -> dict[str, Any]:
             "coverage": _share(len(sure_eyes), len(with_eyes)),
             "right_where_sure": _share(sum(sure_eyes), len(sure_eyes)),
             "calibration": calibration(eye_pairs),
+            "certainty": certainty(with_eyes),
         },
         "milliseconds": {f"p{p}": round(1000 * float(np.percentile(seconds, p)), 1) for p in (50, 90, 100) if seconds},
     }
+
+
+def certainty(scores: Sequence[Score]) -> dict[str, dict[str, int]]:
+    """Return how many were sure or not and right or not, for whole models and for every slot (by its model's
+    confidence; empty slots that ought to be empty are right). Refused models have no confidence and count apart."""
+    rows: dict[str, dict[str, int]] = {}
+    for name in ("model", *SLOTS):
+        row = dict.fromkeys(("sure_right", "sure_wrong", "unsure_right", "unsure_wrong", "refused"), 0)
+        for score in scores:
+            if score.found is None:
+                row["refused"] += 1
+                continue
+            right = score.eyes_right if name == "model" else score.slots[name].right
+            sure = score.found.eyes.confidence >= SURE
+            row[f"{'sure' if sure else 'unsure'}_{'right' if right else 'wrong'}"] += 1
+        rows[name] = row
+    return rows
 
 
 def slot_summary(items: Iterable[SlotScore]) -> dict[str, Any]:

@@ -1,19 +1,23 @@
 """Scores the automatic annotation against people's annotations and the procedural characters' exact truth.
 
     python tools/bench/annotation.py --models DIR [--procedural N] [--variants N] [--annotations FOLDER] [--json]
-        [--out HTML]
+        [--checked] [--out HTML]
 
 Prints precision and recall per slot, coverage, errors of chin, top and x centre in % of the head's height, and how
 often a confidence is right. --variants N adds N changed copies of every head (hats, tufts, other proportions, names
-taken away). --out writes a page with pictures of the worst cases. See docs/annotation-quality.md.
+taken away). --checked checks eyes and mouth in pictures, as a scan does, and names who is not sure.
+--out writes a page with pictures of the worst cases. See docs/annotation-quality.md.
 """
 
 from __future__ import annotations
 
 import argparse
+import contextlib
+import functools
 import json
 import sys
-from collections.abc import Iterator
+import tempfile
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
@@ -21,19 +25,21 @@ import numpy as np
 CHECKOUT = Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(CHECKOUT))
 
-from mmdgen.annotate import store  # noqa: E402
+from mmdgen.annotate import auto, store  # noqa: E402
 from mmdgen.annotate.bones import find_bones, vertex_share  # noqa: E402
-from mmdgen.annotate.records import EyeMorphs, HeadBounds  # noqa: E402
-from mmdgen.annotate.score import Score, Truth, score_model, summarise, worst  # noqa: E402
+from mmdgen.annotate.check import annotate_checked  # noqa: E402
+from mmdgen.annotate.records import SURE, Annotation, EyeMorphs, HeadBounds  # noqa: E402
+from mmdgen.annotate.score import SLOTS, Score, Truth, score_model, summarise, worst  # noqa: E402
 from mmdgen.annotate.score_page import caption, head_picture, page  # noqa: E402
 from mmdgen.annotate.variants import make_variant  # noqa: E402
 from mmdgen.errors import MmdgenError  # noqa: E402
 from mmdgen.fsio import write_atomic  # noqa: E402
-from mmdgen.model.load import load_model, model_from_bytes  # noqa: E402
+from mmdgen.model.load import load_model  # noqa: E402
 from mmdgen.model.records import Model, MorphTerm  # noqa: E402
 from mmdgen.render.renderer import Renderer  # noqa: E402
 from mmdgen.samples.character import Truth as Built  # noqa: E402
 from mmdgen.samples.character import build_character  # noqa: E402
+from mmdgen.samples.library import write_character  # noqa: E402
 
 PEOPLE, EXACT, VARIANT = "real, annotated by people", "procedural, exact truth", "changed copies, nameless or worn"
 Item = tuple[str, str, Model, Truth]
@@ -66,11 +72,11 @@ def built_truth(built: Built) -> Truth:
     return Truth(HeadBounds(built.chin_y, built.top_y, built.center_x), EyeMorphs(slots, mouth))
 
 
-def procedural(first: int, count: int) -> Iterator[Item]:
+def procedural(first: int, count: int, folder: Path) -> Iterator[Item]:
+    """Characters with exact truth, written below `folder`: pictures need the textures."""
     for seed in range(first, first + count):
         built = build_character(seed)
-        name = next(name for name in built.files if name.endswith(".pmx"))
-        model = model_from_bytes(built.files[name], Path(f"procedural/{seed}/{name}"))
+        model = load_model(write_character(folder, built))
         yield EXACT, f"procedural {seed}: {built.truth.styles['hair']}", model, built_truth(built.truth)
 
 
@@ -92,7 +98,7 @@ def with_variants(items: Iterator[Item], count: int, seed: int) -> Iterator[Item
         share = vertex_share(model, bones.share)
         for number in range(seed, seed + count):
             made = make_variant(model, truth.bounds, bones.head, share, number)
-            yield VARIANT, f"{name}, {made.kind}", made.model, Truth(made.bounds)
+            yield VARIANT, f"{name}, {made.kind}", made.model, Truth(made.bounds, truth.eyes)
 
 
 def show(name: str, summary: dict) -> None:
@@ -111,6 +117,13 @@ def show(name: str, summary: dict) -> None:
         print(f"  morphs right {eyes['right']}, sure {eyes['coverage']}, right where sure {eyes['right_where_sure']}")
         for slot, row in eyes["slots"].items():
             print(f"    {slot:14s} precision {row['precision']}, recall {row['recall']} of {row['wanted']}")
+        print(f"    {'':14s} sure: right  wrong  unsure: right  wrong  refused")
+        for slot in ("model", *SLOTS):
+            row = eyes["certainty"][slot]
+            print(
+                f"    {slot:14s} {row['sure_right']:11d} {row['sure_wrong']:6d} {row['unsure_right']:14d} "
+                f"{row['unsure_wrong']:6d} {row['refused']:8d}"
+            )
     for what in ("bounds", "eyes"):
         rows = [row for row in summary[what]["calibration"] if row["count"]]
         for row in rows:
@@ -138,6 +151,16 @@ def pictures(cases: list[tuple[Score, Model]]) -> list[tuple[Score, np.ndarray |
     return done
 
 
+@contextlib.contextmanager
+def finder(checked: bool) -> Iterator[Callable[[Model], Annotation]]:
+    """What annotates: by names and geometry alone, or with pictures of eyes and mouth, drawn by one renderer."""
+    if not checked:
+        yield auto.annotate
+        return
+    with Renderer() as renderer:
+        yield functools.partial(annotate_checked, renderer=renderer)
+
+
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--models", type=Path, metavar="DIR", help="the folder with models, at any depth")
@@ -146,6 +169,7 @@ def main() -> int:
     parser.add_argument("--variants", type=int, default=0, metavar="N", help="changed copies of each head")
     parser.add_argument("--seed", type=int, default=0, help="of the changes [0]")
     parser.add_argument("--annotations", type=Path, default=CHECKOUT / "annotations", metavar="FOLDER")
+    parser.add_argument("--checked", action="store_true", help="check eyes and mouth in pictures (takes longer)")
     parser.add_argument("--worst", type=int, default=12, help="cases to show [12]")
     parser.add_argument("--json", action="store_true", help="print everything as JSON")
     parser.add_argument("--out", type=Path, metavar="HTML", help="write a page with pictures of the worst cases")
@@ -154,20 +178,30 @@ def main() -> int:
         parser.error("give --models DIR, --procedural N or both")
     if arguments.models is not None and not arguments.models.is_dir():
         parser.error(f"{arguments.models} is no folder")
+    with tempfile.TemporaryDirectory() as folder:
+        return run(arguments, Path(folder))
+
+
+def run(arguments: argparse.Namespace, folder: Path) -> int:
+    """Score and print what `arguments` ask for; characters are written below `folder`."""
 
     def items() -> Iterator[Item]:
         if arguments.models is not None:
             yield from real(arguments.models, arguments.annotations)
-        yield from procedural(arguments.first, arguments.procedural)
+        yield from procedural(arguments.first, arguments.procedural, folder)
 
     scores: list[Score] = []
     cases: dict[str, tuple[Score, Model]] = {}
-    for kind, name, model, truth in with_variants(items(), arguments.variants, arguments.seed):
-        score = score_model(model, truth, kind=kind, name=name)
-        scores.append(score)
-        if arguments.out is not None:
-            cases[name] = (score, model)
-            cases = {s.name: cases[s.name] for s in worst([s for s, _ in cases.values()], arguments.worst)}
+    with finder(arguments.checked) as find:
+        for kind, name, model, truth in with_variants(items(), arguments.variants, arguments.seed):
+            score = score_model(model, truth, kind=kind, name=name, find=find)
+            scores.append(score)
+            if score.slots and score.found is not None and score.found.eyes.confidence < SURE:
+                why = "; ".join(score.found.eyes.reasons[:2])
+                print(f"eyes unsure, {'right' if score.eyes_right else 'WRONG'}: {name}: {why}", file=sys.stderr)
+            if arguments.out is not None:
+                cases[name] = (score, model)
+                cases = {s.name: cases[s.name] for s in worst([s for s, _ in cases.values()], arguments.worst)}
     if not scores:
         print("nothing to score: none of the models is annotated", file=sys.stderr)
         return 1
