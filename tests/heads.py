@@ -13,9 +13,10 @@ import pytest
 from mmdgen.annotate.auto import annotate
 from mmdgen.annotate.motion import displacement
 from mmdgen.annotate.records import Annotation
+from mmdgen.annotate.variants import with_mesh
 from mmdgen.errors import AnnotationError
 from mmdgen.model.load import model_from_bytes
-from mmdgen.model.records import Material, Model, Morph, MorphKind, MorphTerm
+from mmdgen.model.records import Model, Morph, MorphKind, MorphTerm
 from mmdgen.samples.character import Truth, build_character
 
 replace = dataclasses.replace
@@ -101,46 +102,6 @@ def with_bone(skeleton, name: str, rest: np.ndarray, parent: int):
         append_local=more(skeleton.append_local, False),
         order=more(skeleton.order, len(skeleton.name)),
     )
-
-
-def with_mesh(model: Model, bone: int, points: np.ndarray, faces: np.ndarray, name: str) -> Model:
-    """`model` with another part that hangs on `bone`, in a material of its own."""
-    count = len(points)
-    material: Material = replace(
-        model.materials[0],
-        name=name,
-        name_en="",
-        diffuse=(0.31, 0.2, 0.1, 1.0),
-        texture=-1,
-        first_face=len(model.face),
-        face_count=len(faces),
-    )
-
-    def join(array: np.ndarray, more) -> np.ndarray:
-        return np.concatenate([array, np.broadcast_to(more, (count, *array.shape[1:]))]).astype(array.dtype)
-
-    return replace(
-        model,
-        position=join(model.position, points),
-        normal=join(model.normal, (0, 1, 0)),
-        uv=join(model.uv, 0),
-        uv1=None if model.uv1 is None else join(model.uv1, 0),
-        bone_index=join(model.bone_index, (bone, 0, 0, 0)),
-        bone_weight=join(model.bone_weight, (1, 0, 0, 0)),
-        edge_scale=join(model.edge_scale, 1),
-        face=np.concatenate([model.face, faces + len(model.position)]).astype(np.int32),
-        materials=(*model.materials, material),
-    )
-
-
-def without_faces(model: Model, gone: np.ndarray) -> Model:
-    """`model` without the faces of a mask."""
-    materials, first = [], 0
-    for item in model.materials:
-        kept = int(np.count_nonzero(~gone[item.first_face : item.first_face + item.face_count]))
-        materials.append(replace(item, first_face=first, face_count=kept))
-        first += kept
-    return replace(model, face=model.face[~gone], materials=tuple(materials))
 
 
 def revolved(profile: Callable[[float], tuple[float, float]], center: tuple[float, float], rings: int = 12):

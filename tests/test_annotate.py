@@ -19,6 +19,7 @@ from mmdgen.annotate import names, store
 from mmdgen.annotate.auto import annotate
 from mmdgen.annotate.motion import displacement
 from mmdgen.annotate.records import EYE_SLOTS, Annotation
+from mmdgen.annotate.variants import without_faces
 from mmdgen.errors import MmdgenError
 from mmdgen.model.load import load_model
 from mmdgen.model.records import Model, Morph, MorphKind, MorphTerm
@@ -322,7 +323,7 @@ def test_the_skull_is_guessed_where_a_hat_has_replaced_the_hair():
     model, truth = common_head()
     height = truth.top_y - truth.chin_y
     rim = truth.chin_y + 0.62 * height
-    bald = heads.without_faces(model, model.position[model.face][:, :, 1].min(axis=1) > rim)
+    bald = without_faces(model, model.position[model.face][:, :, 1].min(axis=1) > rim)
     found = annotate(heads.capped(bald, truth, 0.12)).bounds
     assert abs(found.top_y - truth.top_y) < 0.08 * height
     assert found.confidence < 0.6

@@ -133,12 +133,12 @@ def mapped(model: Model, matrix: np.ndarray, shift: np.ndarray) -> Model:
     )
 
 
-def with_mesh(model: Model, bone: int, points: np.ndarray, faces: np.ndarray) -> Model:
-    """Return `model` with another part f64 [n, 3], i32 [m, 3] that hangs on `bone`, in a material of its own."""
+def with_mesh(model: Model, bone: int, points: np.ndarray, faces: np.ndarray, name: str = "zz") -> Model:
+    """Return `model` with another part f64 [n, 3], i32 [m, 3] that hangs on `bone`, in a material `name` of its own."""
     count = len(points)
     material = replace(
         model.materials[0],
-        name="zz",
+        name=name,
         name_en="",
         diffuse=(0.31, 0.2, 0.1, 1.0),
         texture=-1,

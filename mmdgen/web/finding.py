@@ -60,8 +60,8 @@ class Finding:
             "usable": self.usable,
             "neck": self.neck,
             "head": self.head,
-            "guess": _bounds_json(self.guess),
-            "bounds": _bounds_json(self.bounds) if self.bounds else None,
+            "guess": bounds_json(self.guess),
+            "bounds": bounds_json(self.bounds) if self.bounds else None,
             "eyes": eyes_json(self.eyes) if self.eyes else None,
             "problem": self.problem,
         }
@@ -107,7 +107,8 @@ def eyes_json(eyes: EyeMorphs) -> dict[str, Any]:
     }
 
 
-def _bounds_json(bounds: HeadBounds) -> dict[str, Any]:
+def bounds_json(bounds: HeadBounds) -> dict[str, Any]:
+    """Return head bounds as JSON values."""
     return {
         "chin_y": float(bounds.chin_y),
         "top_y": float(bounds.top_y),

@@ -21,7 +21,7 @@ from mmdgen.annotate.records import EYE_SLOTS, PERSON, EyeMorphs, HeadBounds
 from mmdgen.errors import AnnotationError, DatasetError
 from mmdgen.formats.text import printable
 from mmdgen.web import protocol
-from mmdgen.web.finding import eyes_json, plain_reason, terms_json
+from mmdgen.web.finding import bounds_json, eyes_json, plain_reason, terms_json
 from mmdgen.web.roster import Item, Roster, Row
 from mmdgen.web.subject import Subject
 
@@ -129,13 +129,13 @@ class Session:
         bounds = stored.bounds or finding.bounds or finding.guess
         eyes = stored.eyes or finding.eyes
         self._center[finding.id] = bounds.center_x
-        machine = {"bounds": _bounds(finding.bounds)} if finding.bounds else {"bounds": None}
+        machine = {"bounds": bounds_json(finding.bounds)} if finding.bounds else {"bounds": None}
         machine |= _eyes(finding.eyes)
         reasons = list(eyes.reasons) if eyes else [finding.problem]
         return {
             "id": finding.id,
             "name": finding.name,
-            "bounds": _bounds(bounds)
+            "bounds": bounds_json(bounds)
             | ({"reason": problem or finding.problem} if problem or not bounds.reason else {}),
             "suggested": machine,
             **_eyes(eyes),
@@ -393,17 +393,6 @@ def _is_rejection(content: bytes, kind: str) -> bool:
         return "rejected" in store.parse(content, kind, Path("record"))
     except AnnotationError:
         return False
-
-
-def _bounds(bounds: HeadBounds) -> dict[str, Any]:
-    return {
-        "chin_y": float(bounds.chin_y),
-        "top_y": float(bounds.top_y),
-        "center_x": float(bounds.center_x),
-        "source": bounds.source,
-        "confidence": float(bounds.confidence),
-        "reason": bounds.reason,
-    }
 
 
 def _eyes(eyes: EyeMorphs | None) -> dict[str, Any]:
