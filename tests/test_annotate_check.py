@@ -161,6 +161,49 @@ def test_planted_errors_are_refuted_for_the_right_reason(character, renderer: Re
         assert checked.told_apart is False
 
 
+@pytest.mark.parametrize("weight", [0.5, 0.6, 0.7])
+def test_eyes_that_stop_half_way_are_refuted(weight: float, character, renderer: Renderer):
+    """Every slot in turn, the others being right: undershooting lids leave the iris visible."""
+    model, truth = character(11)
+    right = annotate(model)
+    for slot in (name for name in EYE_SLOTS if truth.slots[name]):
+        weak = with_slots(right, **{slot: tuple(replace(t, weight=weight) for t in right.eyes.slots[slot])})
+        assert refuted(model, weak, renderer, slot) in ("half_closed", "not_covered")
+
+
+def test_lids_that_all_stop_half_way_are_never_sure(character, renderer: Renderer):
+    """No morph of the model closes an eye, so none tells geometry what closing would be; pictures do."""
+    model, truth = character(11)
+    lids = {term[0] for terms in truth.slots.values() for term in terms}
+    weak = heads.with_morphs(model, lambda i, m: replace(m, offset=m.offset * np.float32(0.6)) if i in lids else m)
+    assert all(morph.kind is MorphKind.VERTEX for i, morph in enumerate(model.morphs) if i in lids)
+    try:
+        found = annotate_checked(weak, renderer)
+    except AnnotationError:
+        return
+    assert found.eyes.confidence < SURE
+
+
+@pytest.mark.parametrize("seed", SEEDS)
+def test_a_mouth_that_opens_far_less_than_others_is_not_sure(seed: int, character, renderer: Renderer):
+    """A weak あ still opens the mouth in the picture; that お opens it three times as far tells."""
+    model, truth = character(seed)
+    mouth = truth.mouth_open[0][0]
+    if model.morphs[mouth].kind is not MorphKind.VERTEX:
+        pytest.skip("the seed's あ is no vertex morph")
+    weak = heads.with_morphs(model, lambda i, m: replace(m, offset=m.offset * np.float32(0.2)) if i == mouth else m)
+    found = annotate_checked(weak, renderer)
+    assert found.eyes.mouth_open != (MorphTerm(mouth),) or found.eyes.confidence < SURE
+
+
+def test_missing_textures_are_the_first_doubt(character, renderer: Renderer):
+    model, _ = character(5)
+    white = replace(model, textures=tuple(replace(item, path=None) for item in model.textures))
+    found = annotate_checked(white, renderer)
+    assert found.eyes.confidence < SURE
+    assert "textures are missing" in found.eyes.reasons[0]
+
+
 def test_a_smile_of_the_mouth_is_no_open_mouth(character, renderer: Renderer):
     seen = 0
     for seed in SEEDS:

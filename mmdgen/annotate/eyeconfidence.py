@@ -9,6 +9,17 @@ from mmdgen.annotate.records import SURE
 # A geometric confidence from here on means that names and motion agree.
 NAMED = 0.8
 
+# The tiers. Measured (docs/annotation-quality.md, "Eyes and mouth"), all lists of a model right: CONFIRMED in 150 of 150
+# characters never used before, and in 63 of 63 of the annotated real models that were used in making this.
+CONFIRMED = 0.99
+# Lids whose lines are not seen, so that exchanged names would not show: 1 of 1 right, so below CONFIRMED by caution.
+NOT_COMPARED = 0.9
+# Seen, but the pictures leave something open: 6 of 6 right, all of them faces without textures. Not sure by choice: a
+# lid that hides 86 to 92 % of the iris (planted, 0.8 of the way) ends here too.
+LEFT_OPEN = SURE - 0.05
+# The other ones did not occur among 220 models with truth. They are ranks of doubt, not frequencies.
+ONLY_SMILES, UNNAMED, EXCHANGED, REFUTED = SURE - 0.1, 0.6, 0.3, 0.1
+
 
 @dataclass(frozen=True, slots=True)
 class SlotEvidence:
@@ -26,17 +37,17 @@ class SlotEvidence:
 def eyes_confidence(evidence: SlotEvidence) -> tuple[float, str]:
     """Return how probably all slots are right, and the doubt in words ("" where there is none)."""
     if evidence.wrong:
-        return 0.1, "the pictures refute " + ", ".join(evidence.wrong)
+        return REFUTED, "the pictures refute " + ", ".join(evidence.wrong)
     if evidence.geometry < NAMED:
         # Many shapes cover the iris (smiling, calm, squeezed eyes): without names a picture cannot tell which is meant.
-        return min(evidence.geometry, 0.6), "names and motion leave open which morphs are meant"
+        return min(evidence.geometry, UNNAMED), "names and motion leave open which morphs are meant"
     if not evidence.has_normal:
         # Where the blink is no closed eye, the shape of the winks is guessed: ウィンク is normal on one model in five.
-        return min(evidence.geometry, SURE - 0.1), "only smiling eyes were found, no normally closed ones"
+        return min(evidence.geometry, ONLY_SMILES), "only smiling eyes were found, no normally closed ones"
     if evidence.unclear:
-        return min(evidence.geometry, SURE - 0.05), "the pictures leave open " + ", ".join(evidence.unclear)
+        return min(evidence.geometry, LEFT_OPEN), "the pictures leave open " + ", ".join(evidence.unclear)
     if evidence.has_smile and evidence.told_apart is None:
-        return min(evidence.geometry, 0.9), ""
+        return min(evidence.geometry, NOT_COMPARED), ""
     if evidence.has_smile and not evidence.told_apart:
-        return 0.3, "normal and smiling lids bend the wrong way"
-    return max(evidence.geometry, 0.99), ""
+        return EXCHANGED, "normal and smiling lids bend the wrong way"
+    return max(evidence.geometry, CONFIRMED), ""

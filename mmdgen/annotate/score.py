@@ -255,7 +255,7 @@ def certainty(scores: Sequence[Score]) -> dict[str, dict[str, int]]:
     confidence; empty slots that ought to be empty are right). Refused models have no confidence and count apart."""
     rows: dict[str, dict[str, int]] = {}
     for name in ("model", *SLOTS):
-        row = dict.fromkeys(("sure_right", "sure_wrong", "unsure_right", "unsure_wrong", "refused"), 0)
+        row: dict[str, int] = {"sure_right": 0, "sure_wrong": 0, "unsure_right": 0, "unsure_wrong": 0, "refused": 0}
         for score in scores:
             if score.found is None:
                 row["refused"] += 1
