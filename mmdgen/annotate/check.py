@@ -4,7 +4,7 @@ Closing an eye must change that eye and nothing else and cover its iris; the lin
 slot says; the open mouth must show an opening. What the pictures refute is taken back and the next best is tried
 (`annotate_checked`). Limits come from the pictures of 66 models and of their other morphs: what closes an eye leaves
 0 to 3 % of its iris, what does not 14 % or more; between the closed eyes of one model the smiling one's score differs
-from the normal one's by 0.13 or more. あ opens 0.07 distances between the eyes or more. い opens up to 0.13, so the
+from the normal one's by 0.13 or more. あ opens 0.07 distances between the eyes or more. い opens up to 0.17, so the
 picture tells a mouth that opens from one that does not, and not which vowel it says: that is for names (`mouth.py`).
 """
 

@@ -9,8 +9,8 @@ from mmdgen.annotate.records import SURE
 # A geometric confidence from here on means that names and motion agree.
 NAMED = 0.8
 
-# The tiers. Measured (docs/annotation-quality.md, "Eyes and mouth"), all lists of a model right: CONFIRMED in 150 of 150
-# characters never used before, and in 63 of 63 of the annotated real models that were used in making this.
+# The tiers. Measured (docs/annotation-quality.md, "Eyes and mouth"), all lists of a model right: CONFIRMED in 150 of
+# 150 characters never used before, and in 63 of 63 of the annotated real models that were used in making this.
 CONFIRMED = 0.99
 # Lids whose lines are not seen, so that exchanged names would not show: 1 of 1 right, so below CONFIRMED by caution.
 NOT_COMPARED = 0.9
