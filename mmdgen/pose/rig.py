@@ -19,8 +19,7 @@ from mmdgen.pose.bones import BoneMotion, RigidGroups, evaluate_groups, rigid_gr
 from mmdgen.pose.motion import bone_motion, moving_bones, rotation_limits
 from mmdgen.pose.reach import Reach, bone_limits, group_boxes, group_slack, moved_groups
 
-# Groups are numbered in a byte, and the data of one pose has to fit into the 64 kB that OpenGL gives a uniform block.
-MAX_GROUPS = 255
+MAX_GROUPS = 255  # they are numbered in a byte
 
 
 @dataclass(frozen=True, slots=True)

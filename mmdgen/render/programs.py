@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from importlib import resources
 
 import moderngl
@@ -9,8 +10,8 @@ import moderngl
 from mmdgen.errors import RenderError
 
 _HEADER = "#version 430 core\n"
-_INSTANCES = "//!instances"
-SPHERE_MULTIPLY, SPHERE_ADD, SPHERE_SECOND_UV = 1, 2, 3
+_INCLUDE = re.compile(r"//!(\w+)")  # is replaced by that file
+SPHERE_SECOND_UV = 3  # the sphere mode that is no sphere but a texture with its own UV
 _BODY = dict.fromkeys(("EDGE", "FEEDBACK", "VERTEX_SPECULAR", "SECOND_UV", "DYNAMIC"), 0)
 
 
@@ -21,7 +22,7 @@ def _read(name: str) -> str:
 def _source(name: str, defines: dict[str, int]) -> str:
     defines = {**defines, "FRAGMENT": int(name.endswith(".frag"))}
     head = _HEADER + "".join(f"#define {key} {value}\n" for key, value in defines.items())
-    return head + _read(name).replace(_INSTANCES, _read("instances"))
+    return head + _INCLUDE.sub(lambda found: _read(found[1]), _read(name))
 
 
 class Programs:

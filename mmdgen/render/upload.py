@@ -123,9 +123,9 @@ class Upload:
         self.expression_index = context.buffer(rig.expression_index.tobytes() or bytes(4))
         self.morphs = context.buffer(rig.morph_offset.tobytes() or bytes(4))
         self.sdef = context.buffer(rig.sdef.tobytes() or bytes(4))
-        self._own = None if textures else Textures(context, linear=prepared.view.shading == PHONG)
-        shared = textures or self._own
-        self.textures = {number: shared.get(image) for number, image in prepared.images.items()} if shared else {}
+        self._own = Textures(context, linear=prepared.view.shading == PHONG)
+        uploaded = textures or self._own
+        self.textures = {number: uploaded.get(image) for number, image in prepared.images.items()}
         self._arrays: dict[tuple[int, bool, bool], moderngl.VertexArray] = {}
 
     def array(self, program: moderngl.Program, expression: bool = False, indexed: bool = True) -> moderngl.VertexArray:
@@ -143,7 +143,6 @@ class Upload:
             item.release()
         for buffer in (self.vertices, self.index, self.expression_index, self.morphs, self.sdef):
             buffer.release()
-        if self._own:
-            self._own.release()
+        self._own.release()
         self._arrays.clear()
         self.textures.clear()

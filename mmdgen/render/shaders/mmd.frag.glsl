@@ -6,6 +6,7 @@
 // SPHERE (0 none, 1 multiply, 2 add, 3 a texture by the second UV, multiplied), TOON, VERTEX_SPECULAR.
 
 //!instances
+//!material
 
 uniform sampler2D u_texture;
 uniform sampler2D u_sphere;
@@ -14,12 +15,6 @@ uniform vec3 u_light_color;
 uniform vec3 u_to_light;
 uniform vec3 u_right;
 uniform vec3 u_up;
-#if DYNAMIC
-uniform int u_material_offset;
-#else
-uniform vec4 u_diffuse;
-uniform vec3 u_ambient;
-#endif
 
 in vec3 v_normal;
 in vec2 v_uv;
@@ -45,13 +40,8 @@ vec3 morphed(vec3 texel, int row) {
 #endif
 
 void main() {
-#if DYNAMIC
-    vec4 diffuse = INSTANCE(u_material_offset);
-    vec3 ambient = INSTANCE(u_material_offset + 1).rgb;
-#else
-    vec4 diffuse = u_diffuse;
-    vec3 ambient = u_ambient;
-#endif
+    vec4 diffuse = DIFFUSE;
+    vec3 ambient = AMBIENT;
     vec4 texel = texture(u_texture, v_uv);
 #if DYNAMIC
     texel.rgb = morphed(texel.rgb, 4);

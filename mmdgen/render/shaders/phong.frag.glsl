@@ -4,15 +4,10 @@
 // Defines: TILES, OPAQUE (no blending follows, nothing is discarded), SPECULAR, DYNAMIC (material colours come per instance).
 
 //!instances
+//!material
 
 uniform sampler2D u_texture;
 uniform vec2 u_light;  // ambient, directional
-#if DYNAMIC
-uniform int u_material_offset;
-#else
-uniform vec4 u_diffuse;
-uniform vec3 u_ambient;
-#endif
 #if SPECULAR
 uniform vec4 u_specular;  // colour * scale, power
 #endif
@@ -25,13 +20,8 @@ flat in int v_instance;
 out vec4 f_color;
 
 void main() {
-#if DYNAMIC
-    vec4 diffuse = INSTANCE(u_material_offset);
-    vec3 ambient = INSTANCE(u_material_offset + 1).rgb;
-#else
-    vec4 diffuse = u_diffuse;
-    vec3 ambient = u_ambient;
-#endif
+    vec4 diffuse = DIFFUSE;
+    vec3 ambient = AMBIENT;
     vec4 texel = texture(u_texture, v_uv);
 #if !OPAQUE
     float alpha = diffuse.a * texel.a;
