@@ -10,12 +10,15 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from click.testing import CliRunner
 from PIL import Image
 from toy import ToyBuilder
 
+from mmdgen.cli.draw import command
 from mmdgen.errors import ConfigError
 from mmdgen.formats.pmx import records as pmx
 from mmdgen.formats.pmx.writer import write_pmx
+from mmdgen.generate.options import RenderOptions
 from mmdgen.model.load import load_model
 from mmdgen.model.records import MorphTerm
 from mmdgen.pose.binding import PoseBinding
@@ -359,3 +362,20 @@ def test_the_axes_of_a_camera_are_left_handed() -> None:
     assert np.cross(right, up) == pytest.approx(forward)  # as +x, +y, +z are in a left-handed frame
     assert np.dot(up, [0, 1, 0]) > 0
     assert forward == pytest.approx(np.array([-1, -1, 8]) / np.sqrt(66))
+
+
+@pytest.mark.parametrize("light", [{"ambient": 0.7}, {"directional": 0.4}, {"specular": 1.0}])
+def test_another_light_is_refused_and_not_ignored(light: dict[str, float], tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="belong to phong"):
+        View(0, 0, 1, shading=MMD, **light)
+    View(0, 0, 1, **light)
+    with pytest.raises(ConfigError, match="belong to phong"):
+        RenderOptions(poses={"train": 1}, shading=MMD, **({"ambient": (0.5, 0.7)} if "ambient" in light else light))
+
+
+def test_the_command_refuses_another_light_as_wrong_usage(tmp_path: Path) -> None:
+    (tmp_path / "x.pmx").write_bytes(b"")
+    arguments = [str(tmp_path / "x.pmx"), "--shading", "mmd", "--ambient", "0.7", "--out", str(tmp_path / "x.png")]
+    result = CliRunner().invoke(command, arguments)
+    assert result.exit_code == 2
+    assert "belong to phong" in result.output

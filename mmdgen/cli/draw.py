@@ -10,7 +10,7 @@ import click
 import numpy as np
 
 from mmdgen.annotate.store import resolve
-from mmdgen.cli.render import default_annotations
+from mmdgen.cli.render import default_annotations, shading_option
 from mmdgen.errors import ConfigError
 from mmdgen.fsio import write_atomic
 from mmdgen.model.load import load_model
@@ -19,7 +19,7 @@ from mmdgen.pose.binding import PoseBinding
 from mmdgen.pose.vocabulary import STILL, VOCABULARIES
 from mmdgen.render.prepare import prepare_model
 from mmdgen.render.renderer import Renderer
-from mmdgen.render.view import MMD, PHONG, SAMPLE_GRIDS, SHADINGS, Camera, View
+from mmdgen.render.view import SAMPLE_GRIDS, Camera, View
 
 
 def parse_pose(text: str, vocabulary: str) -> dict[str, float]:
@@ -77,21 +77,15 @@ def read_camera(path: Path) -> Camera:
     help="Samples a pixel.",
 )
 @click.option("--background", help="A colour #rrggbb [transparent].")
-@click.option(
-    "--shading",
-    type=click.Choice(SHADINGS),
-    default=PHONG,
-    show_default=True,
-    help="phong: the article's; mmd: as MikuMikuDance draws.",
-)
+@shading_option
 @click.option(
     "--camera",
     type=click.Path(path_type=Path, exists=True, dir_okay=False),
     help="JSON with another camera: position, target, near, far, and fov or height (docs/shading.md).",
 )
-@click.option("--ambient", type=click.FloatRange(0, 100), help="Ambient light of phong [0.5].")
+@click.option("--ambient", type=click.FloatRange(0, 100), default=0.5, show_default=True, help="Ambient light (phong).")
 @click.option("--outline", type=click.FloatRange(0, 100), default=1.0, show_default=True, help="Scale of the outlines.")
-@click.option("--specular", type=click.FloatRange(0, 100), help="Scale of phong's highlights [0].")
+@click.option("--specular", type=click.FloatRange(0, 100), default=0.0, show_default=True, help="Highlights (phong).")
 @click.option(
     "--annotations",
     type=click.Path(path_type=Path, exists=True, file_okay=False),
@@ -109,9 +103,9 @@ def command(
     background: str | None,
     shading: str,
     camera: Path | None,
-    ambient: float | None,
+    ambient: float,
     outline: float,
-    specular: float | None,
+    specular: float,
     annotations: Path | None,
     vocabulary: str,
 ) -> None:
@@ -140,9 +134,11 @@ def command(
             f"a colour is written as #rrggbb, found {background}", param_hint="--background"
         ) from None
     settings: dict[str, Any] = {"size": size, "samples": int(samples), "shading": shading, "outline": outline}
-    if shading == MMD and (ambient is not None or specular is not None):
-        raise click.UsageError("--ambient and --specular belong to --shading phong; mmd has MikuMikuDance's own light")
-    settings |= {key: value for key, value in (("ambient", ambient), ("specular", specular)) if value is not None}
+    settings |= {"ambient": ambient, "specular": specular}
+    try:
+        View(0, 0, 1, **settings)
+    except ConfigError as error:
+        raise click.UsageError(str(error)) from None
     elsewhere = None if camera is None else read_camera(camera)
     loaded = load_model(model)
     if elsewhere is not None and not values:

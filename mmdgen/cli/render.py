@@ -28,6 +28,15 @@ DEFAULT_OUT = Path("mmdgen-dataset")
 INTERRUPTED = 130
 
 
+shading_option = click.option(
+    "--shading",
+    type=click.Choice(SHADINGS),
+    default=PHONG,
+    show_default=True,
+    help="phong: the article's; mmd: as MikuMikuDance draws, with toon ramps and sphere maps.",
+)
+
+
 class AmbientRange(click.ParamType):
     """A or A:B: the ambient light, or the range that it is drawn from."""
 
@@ -89,13 +98,7 @@ def default_annotations() -> Path | None:
     show_default=True,
     help="Samples a pixel.",
 )
-@click.option(
-    "--shading",
-    type=click.Choice(SHADINGS),
-    default=PHONG,
-    show_default=True,
-    help="phong: the article's; mmd: as MikuMikuDance draws, with toon ramps and sphere maps.",
-)
+@shading_option
 @click.option(
     "--ambient", type=AmbientRange(), default="0.5", show_default=True, help="Ambient light; A:B is drawn once a model."
 )

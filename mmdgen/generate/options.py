@@ -12,10 +12,9 @@ from mmdgen.errors import ConfigError
 from mmdgen.generate.splits import SPLITS, TRAIN, SplitRules
 from mmdgen.pose.sampling import sample_ambient
 from mmdgen.pose.vocabulary import THA1, VOCABULARIES
-from mmdgen.render.view import MMD, PHONG, View
+from mmdgen.render.view import PHONG, View
 
 MIN_SHARD, MAX_SHARD = 128, 1024
-_PHONG_LIGHT = ((0.5, 0.5), 0.5, 0.0)  # ambient, directional and specular where nobody chose
 
 # option -> the command's flag, where it is not the option's own name
 _FLAGS = {"train_poses": "--poses", "validation_poses": "--validation-poses", "test_poses": "--test-poses"}
@@ -62,9 +61,8 @@ class RenderOptions:
         for name, value in {**numbers, "directional": self.directional}.items():
             if not 0 <= value <= 100:
                 raise ConfigError(f"{name} must be between 0 and 100, found {value:g}")
-        View(0, 0, 1, **self.view_settings())
-        if self.shading == MMD and (self.ambient, self.directional, self.specular) != _PHONG_LIGHT:
-            raise ConfigError("--ambient and --specular belong to --shading phong; mmd has MikuMikuDance's own light")
+        for ambient in self.ambient:
+            View(0, 0, 1, ambient=ambient, **self.view_settings())
         self.dataset_config()
 
     def requested(self) -> tuple[str, ...]:

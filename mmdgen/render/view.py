@@ -15,6 +15,7 @@ PHONG, MMD = "phong", "mmd"
 SHADINGS = (PHONG, MMD)
 # MikuMikuDance's light as it is when the program starts, measured against its pictures (docs/shading.md).
 MMD_LIGHT = 0.6
+PHONG_LIGHT = (0.5, 0.5, 0.0)  # ambient, directional and specular where nobody chose
 
 Vector = tuple[float, float, float]
 
@@ -109,9 +110,10 @@ class View:
     """An orthographic front view. `center_x`, `center_y`, `height` (of the whole image) are in MU.
 
     `size` pixels square; `samples` 1, 4, 9 or 16 a pixel (supersampling). `shading` is ``phong`` or ``mmd``. For
-    `phong`, `ambient` and `directional` are the white lights' magnitudes (the directional one shines along the view,
-    article section 5.3) and `specular` scales the highlight (0: none, as in the article); `mmd` has MikuMikuDance's own
-    light. `outline` scales the edges (0: none). With a `camera`, that is looked through instead of the framing.
+    `phong`, `ambient` and `directional` are the white lights' magnitudes (the directional one shines along +z, as the
+    front view looks, article section 5.3) and `specular` scales the highlight (0: none, as in the article); `mmd` has
+    MikuMikuDance's own light, and refuses others. `outline` scales the edges (0: none). With a `camera`, that is looked
+    through instead of the framing.
     """
 
     center_x: float
@@ -119,9 +121,9 @@ class View:
     height: float
     size: int = 256
     samples: int = 4
-    ambient: float = 0.5
-    directional: float = 0.5
-    specular: float = 0.0
+    ambient: float = PHONG_LIGHT[0]
+    directional: float = PHONG_LIGHT[1]
+    specular: float = PHONG_LIGHT[2]
     outline: float = 1.0
     shading: str = PHONG
     camera: Camera | None = None
@@ -133,6 +135,8 @@ class View:
             raise ConfigError(f"the view's height must be positive, found {self.height}")
         if self.shading not in SHADINGS:
             raise ConfigError(f"unknown shading {self.shading!r}; there is {', '.join(SHADINGS)}")
+        if self.shading == MMD and (self.ambient, self.directional, self.specular) != PHONG_LIGHT:
+            raise ConfigError("ambient, directional and specular light belong to phong; mmd has MikuMikuDance's own")
 
     @classmethod
     def of_head(cls, chin_y: float, top_y: float, center_x: float, **settings) -> View:
