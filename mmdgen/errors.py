@@ -85,3 +85,7 @@ class DatasetError(MmdgenError):
 
 class EngineError(MmdgenError):
     """Worker processes failed in a way that is no single model's fault."""
+
+
+class TrainError(MmdgenError):
+    """Training, a trained run or its evaluation cannot go on."""
