@@ -25,7 +25,9 @@ from mmdgen.dataset.manifest import Manifest, check_schema, read_manifest
 from mmdgen.dataset.schema import SPLITS, DatasetConfig, ModelEntry, ShardHeader, ShardInfo
 from mmdgen.errors import ConfigError, DatasetError
 
-KEPT_RESTS = 8  # decoded rest images that an open shard keeps, so that shuffled reading does not decode them each time
+# Decoded rest images that an open shard keeps, so that shuffled reading does not decode them each time: more than the
+# models of a usual shard (1,024 samples of 63 poses a model), because one less costs as much as none.
+KEPT_RESTS = 32
 
 # What reading an HDF5 file with other content than expected raises.
 DAMAGE = (KeyError, OSError, RuntimeError, TypeError, ValueError, AttributeError, ConfigError)
@@ -184,9 +186,17 @@ class Dataset(Sequence[Sample]):
             part = object.__new__(Dataset)
             part.__dict__.update(self.__dict__, _indices=self._indices[index])
             return part
+        shard, row = self.locate(index)
+        return shard.sample(row, self._indices[index])
+
+    def locate(self, index: int) -> tuple[Shard, int]:
+        """Return the open shard of a sample and its number there: for those who read only some of its images.
+
+        Keep it no longer than needed: it stays open while it is referred to. Raises as `[]` does.
+        """
         split_index = self._indices[index]
         number = bisect_right(self._starts, split_index) - 1
-        return self._files.get(number).sample(split_index - self._starts[number], split_index)
+        return self._files.get(number), split_index - self._starts[number]
 
     def __iter__(self) -> Iterator[Sample]:
         return (self[index] for index in range(len(self)))
