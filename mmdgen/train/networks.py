@@ -338,9 +338,9 @@ def _head(inputs: int, outputs: int) -> nn.Conv2d:
 def _with_pose(images: tuple[Tensor, ...], pose: Tensor) -> Tensor:
     """Return images [N, 4, H, W] and the pose [N, P] as constant planes, in one tensor [N, 4 I + P, H, W]."""
     height, width = images[0].shape[2:]
-    if not torch.jit.is_tracing():  # while a graph is recorded, sizes are not numbers
-        check_size(height)
-        check_size(width)
+    for side in (height, width):
+        if isinstance(side, int):  # while a graph is recorded it may be a symbol
+            check_size(side)
     planes = pose.to(images[0].dtype)[:, :, None, None].expand(-1, -1, height, width)
     return torch.cat((*images, planes), dim=1)
 

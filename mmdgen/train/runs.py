@@ -160,7 +160,7 @@ def _checksum(tensors: Mapping[str, Tensor]) -> str:
     digest = hashlib.sha256()
     for key in sorted(tensors):
         digest.update(key.encode("utf-8") + b"\0")
-        digest.update(memoryview(tensors[key].numpy().astype("<f4", copy=False).reshape(-1)).cast("B"))
+        digest.update(tensors[key].numpy().astype("<f4", copy=False).tobytes())
     return digest.hexdigest()
 
 
