@@ -206,7 +206,7 @@ def _notes(manifest: Manifest) -> str:
     return "\n".join(["## Notes", "", *(f"- {note}" for note in notes)])
 
 
-_TYPES = {"u1": "u8", "f4": "f32", "f8": "f64", "i4": "i32", "text": "UTF-8 text"}
+_TYPES = {"u1": "u8", "i2": "i16", "f4": "f32", "f8": "f64", "i4": "i32", "text": "UTF-8 text"}
 
 
 def _reason(row: Mapping[str, Any]) -> str:

@@ -11,7 +11,7 @@ import os
 import threading
 from bisect import bisect_right
 from collections import OrderedDict
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import accumulate
 from pathlib import Path
@@ -20,7 +20,7 @@ from typing import Any, overload
 import h5py
 import numpy as np
 
-from mmdgen.dataset.codec import decode_image
+from mmdgen.dataset.codec import decode_flow, decode_image, decode_visibility
 from mmdgen.dataset.manifest import Manifest, check_schema, read_manifest
 from mmdgen.dataset.schema import SPLITS, DatasetConfig, ModelEntry, ShardHeader, ShardInfo
 from mmdgen.errors import ConfigError, DatasetError
@@ -39,6 +39,8 @@ _REMEDY = "`mmdgen verify` lists every problem; delete the file and run the same
 class Sample:
     """One training sample: three images u8 [S, S, 4], a pose f32 [K] and its model. `index` is its place in the split.
 
+    Of a dataset with flow: `flow` f32 [S, S, 2], by how many pixels (x right, y down) what a pixel of `posed` shows is
+    displaced in `expression`, and `visibility` u8 [S, S]: 0 no surface, 1 not to be seen in `expression`, 2 to be seen.
     The arrays are the caller's own and may be changed.
     """
 
@@ -49,6 +51,8 @@ class Sample:
     model: ModelEntry
     split: str
     index: int
+    flow: np.ndarray | None = None
+    visibility: np.ndarray | None = None
 
 
 class Shard:
@@ -70,7 +74,9 @@ class Shard:
             self.pose: np.ndarray = stored(self._file, "pose")[:]
             self.model: np.ndarray = stored(self._file, "model")[:]
             self.models = _read_models(self._file)
-            self._images = {name: stored(self._file, name).id for name in ("expression", "posed", "models/rest")}
+            names = ["expression", "posed", "models/rest"]
+            names += ["flow", "visibility"] if self.header.config.flow else []
+            self._images = {name: stored(self._file, name).id for name in names}
         except DAMAGE as error:
             self._file.close()
             raise DatasetError(f"{path}: is damaged ({error}). {_REMEDY}") from error
@@ -105,6 +111,16 @@ class Shard:
         """Return the posed image of sample `index`, u8 [S, S, 4]."""
         return self._image("posed", index)
 
+    def flow(self, index: int) -> np.ndarray:
+        """Return the flow of sample `index`, f32 [S, S, 2] pixels. Raises `DatasetError` where the dataset has none."""
+        config = self.header.config
+        return self._read("flow", index, 3, lambda data: decode_flow(data, config.flow_shape, config.flow_dtype))
+
+    def visibility(self, index: int) -> np.ndarray:
+        """Return the visibility of sample `index`, u8 [S, S]. Raises `DatasetError` where the dataset has none."""
+        size = self.header.config.image_size
+        return self._read("visibility", index, 2, lambda data: decode_visibility(data, (size, size)))
+
     def sample(self, index: int, split_index: int) -> Sample:
         """Return sample `index` of the shard, which is sample `split_index` of its split."""
         row = int(self.model[index])
@@ -118,6 +134,8 @@ class Shard:
             self.models[row],
             self.header.split,
             split_index,
+            self.flow(index) if self.header.config.flow else None,
+            self.visibility(index) if self.header.config.flow else None,
         )
 
     def model_samples(self) -> dict[str, int]:
@@ -135,11 +153,16 @@ class Shard:
         return rest
 
     def _image(self, name: str, index: int, base: np.ndarray | None = None) -> np.ndarray:
+        return self._read(name, index, 3, lambda data: decode_image(data, self.header.config.image_shape, base))
+
+    def _read(self, name: str, index: int, axes: int, decode: Callable[[bytes], np.ndarray]) -> np.ndarray:
+        if name not in self._images and name in ("flow", "visibility"):
+            raise DatasetError(f"{self.path}: the dataset has no {name}; `mmdgen render --flow` makes one that has")
         try:
-            skipped, data = self._images[name].read_direct_chunk((index, 0, 0, 0))
+            skipped, data = self._images[name].read_direct_chunk((index, *[0] * axes))
             if skipped:
                 raise DatasetError("the image is stored without its codec")
-            return decode_image(data, self.header.config.image_shape, base)
+            return decode(data)
         except (OSError, RuntimeError, ValueError, DatasetError) as error:
             raise DatasetError(f"{self.path}: {name}[{index}] cannot be read: {error}. {_REMEDY}") from error
 

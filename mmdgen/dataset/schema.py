@@ -27,6 +27,13 @@ EXPRESSION_ENCODINGS = (PLAIN, RESIDUAL)
 DEFLATE = "deflate"
 CODECS = (DEFLATE,)
 
+FLOW_STEP = 1 / 64  # pixels: what one step of the stored integers is worth
+FLOW_ENCODING = "steps of 1/64 pixel, each row as differences: undone by a cumulative sum along the row"
+# What `visibility` says about the surface in a pixel of the posed image.
+NO_SURFACE, HIDDEN, VISIBLE = 0, 1, 2
+# Up to this image size a displacement that 16 bits cannot hold leads out of the picture from anywhere in it.
+_SMALL_FLOW = 512
+
 COLOR = (
     "sRGB, straight (not premultiplied) alpha, channels red green blue alpha, 8 bits each; row 0 is the top; "
     "red, green and blue are 0 where alpha is 0"
@@ -77,7 +84,8 @@ class DatasetConfig:
 
     Images are u8 `[image_size, image_size, 4]`. `expression_encoding` is ``plain``, or ``residual``: then the stored
     expression image is its wrap-around difference from the model's rest image. `settings` is any JSON object that says
-    how the pictures were made (seed, light, samples, ...): kept, never interpreted. Raises `ConfigError`.
+    how the pictures were made (seed, light, samples, ...): kept, never interpreted. With `flow` every sample also has
+    its displacement from the posed to the expression image, and its visibility. Raises `ConfigError`.
     """
 
     vocabulary: Vocabulary
@@ -85,6 +93,7 @@ class DatasetConfig:
     expression_encoding: str = PLAIN
     codec: str = DEFLATE
     settings: Mapping[str, Any] = field(default_factory=dict)
+    flow: bool = False
 
     def __post_init__(self) -> None:
         if not 1 <= self.image_size <= 8192:
@@ -112,19 +121,30 @@ class DatasetConfig:
     def residual(self) -> bool:
         return self.expression_encoding == RESIDUAL
 
+    @property
+    def flow_shape(self) -> tuple[int, int, int]:
+        return (self.image_size, self.image_size, 2)
+
+    @property
+    def flow_dtype(self) -> str:
+        """The integers that hold displacements: 16 bits, or 32 where a picture is larger than they reach."""
+        return "i2" if self.image_size <= _SMALL_FLOW else "i4"
+
     def to_json(self) -> dict[str, Any]:
         """Return the JSON object that manifests and shards store."""
         parameters = [
             {"name": p.name, "low": p.low, "high": p.high, "rest": p.rest, "meaning": p.meaning}
             for p in self.vocabulary.parameters
         ]
-        return {
+        value = {
             "vocabulary": {"name": self.vocabulary.name, "parameters": parameters},
             "image_size": self.image_size,
             "expression_encoding": self.expression_encoding,
             "codec": self.codec,
             "settings": dict(self.settings),
         }
+        # Only where there is one, so that datasets without flow are the bytes that they were before there was any.
+        return {**value, "flow": True} if self.flow else value
 
     @classmethod
     def from_json(cls, value: Any) -> DatasetConfig:
@@ -142,6 +162,7 @@ class DatasetConfig:
             str(value["expression_encoding"]),
             str(value["codec"]),
             dict(value["settings"]),
+            value.get("flow", False) is True,
         )
 
     def json_text(self) -> str:
@@ -232,7 +253,8 @@ class Field:
     """One HDF5 dataset of a shard. `dtype` is the numpy type, or ``text``.
 
     `rows` is ``N`` (one row a sample) or ``M`` (one a model) and `shape` what follows it. `chunked` datasets are
-    images: one row is one chunk, a zlib stream; the others are stored contiguously and uncompressed.
+    images: one row is one chunk, a zlib stream (with `shuffle`, of the first bytes of all values, then the second
+    ones); the others are stored contiguously and uncompressed.
     """
 
     path: str
@@ -241,10 +263,11 @@ class Field:
     shape: tuple[int, ...]
     meaning: str
     columns: tuple[str, ...] = ()
+    shuffle: bool = False
 
     @property
     def chunked(self) -> bool:
-        return len(self.shape) == 3
+        return len(self.shape) >= 2
 
 
 def fields(config: DatasetConfig) -> tuple[Field, ...]:
@@ -265,6 +288,31 @@ def fields(config: DatasetConfig) -> tuple[Field, ...]:
         Field("models/head_bounds", "f8", "M", (3,), "Head bounds in MMD units.", ("chin_y", "top_y", "center_x")),
         Field("models/light", "f8", "M", (2,), "Magnitudes of the white lights.", ("ambient", "directional")),
         Field("models/terms", "text", "M", (), "A hint at credits and terms of use; may be empty."),
+        *(_flow_fields(config) if config.flow else ()),
+    )
+
+
+def _flow_fields(config: DatasetConfig) -> tuple[Field, ...]:
+    return (
+        Field(
+            "flow",
+            config.flow_dtype,
+            "N",
+            config.flow_shape,
+            "posed(x, y) shows the surface point that expression(x + dx, y + dy) shows; x right, y down, at pixels' "
+            "centres; 0 where visibility is 0. Stored in steps of 1/64 pixel, each row as differences: "
+            "cumsum(flow, axis of x, same type) / 64 is in pixels.",
+            ("dx", "dy"),
+            shuffle=True,
+        ),
+        Field(
+            "visibility",
+            "u1",
+            "N",
+            config.flow_shape[:2],
+            "What posed shows: 0 no surface, 1 a surface that the expression image hides or has outside its frame, "
+            "2 a surface that both show.",
+        ),
     )
 
 

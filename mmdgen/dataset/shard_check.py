@@ -11,7 +11,7 @@ from pathlib import Path
 import h5py
 import numpy as np
 
-from mmdgen.dataset.codec import find_fault
+from mmdgen.dataset.codec import find_fault, find_flow_fault, flow_in_pixels
 from mmdgen.dataset.manifest import Manifest
 from mmdgen.dataset.reader import DAMAGE, Shard, read_header, stored
 from mmdgen.dataset.schema import PLAN_FILE, Field, ShardInfo, fields, pose_limits
@@ -58,6 +58,8 @@ class ShardCheck:
                 with Shard(path) as shard:
                     self._check_tables(shard)
                     self._check_images(shard, file)
+                    if shard.header.config.flow:
+                        self._check_flows(shard, file)
         except DatasetError as error:
             self._report(f"cannot be read: {str(error).removeprefix(f'{path}: ')}")
         except DAMAGE as error:
@@ -170,9 +172,36 @@ class ShardCheck:
                     kind = fault.partition(" in ")[0].partition(":")[0]  # so that a thousand make one line
                     faults[kind] += 1
                     first.setdefault(kind, f"{name}[{index}] {fault}")
-            for kind, number in faults.items():
-                more = f" (and {number - 1} more like it)" if number > 1 else ""
-                self._report(first[kind] + more)
+            self._report_all(faults, first)
+
+    def _check_flows(self, shard: Shard, file: h5py.File) -> None:
+        """Check every flow with its visibility and posed image; the two count as one image."""
+        ends = {0, len(shard) - 1} if len(shard) else set()
+        faults: Counter[str] = Counter()
+        first: dict[str, str] = {}
+        for index in sorted(ends) if self.quick else range(len(shard)):
+            if self.stop.is_set():
+                return
+            try:
+                flow, visibility = shard.flow(index), shard.visibility(index)
+                self.images += 1
+                fault = find_flow_fault(flow, visibility, shard.posed(index))
+                if index in ends and not fault:
+                    same = np.array_equal(flow_in_pixels(stored(file, "flow")[index]), flow)
+                    if not (same and np.array_equal(stored(file, "visibility")[index], visibility)):
+                        fault = "is another flow when HDF5 itself decodes it"
+            except DatasetError as error:
+                fault = f"cannot be decoded: {error.__cause__ or error}"
+            if fault:
+                kind = fault.partition(" in ")[0].partition(":")[0]
+                faults[kind] += 1
+                first.setdefault(kind, f"flow[{index}] {fault}")
+        self._report_all(faults, first)
+
+    def _report_all(self, faults: Counter[str], first: dict[str, str]) -> None:
+        for kind, number in faults.items():
+            more = f" (and {number - 1} more like it)" if number > 1 else ""
+            self._report(first[kind] + more)
 
     def _same_for_hdf5(self, name: str, shard: Shard, file: h5py.File, index: int, image: np.ndarray) -> bool:
         """Compare an image with what any HDF5 reader gets, by way of HDF5's deflate filter."""
@@ -201,7 +230,8 @@ def _field_faults(file: h5py.File, spec: Field, rows: int) -> Iterator[tuple[str
     chunks, compression = ((1, *spec.shape), "gzip") if spec.chunked else (None, None)
     if dataset.chunks != chunks:
         yield f"{spec.path} has other chunks", chunks or "none", dataset.chunks or "none"
-    if dataset.compression != compression or dataset.shuffle or dataset.fletcher32 or dataset.scaleoffset:
+    other = dataset.shuffle != spec.shuffle or dataset.fletcher32 or dataset.scaleoffset
+    if dataset.compression != compression or other:
         yield f"{spec.path} has other filters", compression or "none", dataset.compression or "others"
 
 

@@ -16,6 +16,8 @@ import numpy as np
 from mmdgen.dataset import codec
 from mmdgen.dataset.schema import (
     COLOR,
+    FLOW_ENCODING,
+    FLOW_STEP,
     SCHEMA,
     SCHEMA_VERSION,
     Field,
@@ -39,7 +41,9 @@ class ShardBuilder:
     """Collects models and samples; `write` makes the file. Not for use by several threads at once.
 
     Images are u8 [S, S, 4] with S = `header.config.image_size`, or already encoded: `codec.encode_image(image)`, and
-    for expressions of a ``residual`` dataset `codec.encode_image(image, rest)`.
+    for expressions of a ``residual`` dataset `codec.encode_image(image, rest)`. Likewise flows f32 [S, S, 2] in
+    pixels, or `codec.encode_flow(flow, header.config.flow_dtype)`, and visibilities u8 [S, S], or
+    `codec.encode_visibility(visibility)`.
     """
 
     def __init__(self, header: ShardHeader) -> None:
@@ -48,6 +52,8 @@ class ShardBuilder:
         self._rest: list[bytes] = []
         self._expression: list[bytes] = []
         self._posed: list[bytes] = []
+        self._flow: list[bytes] = []
+        self._visibility: list[bytes] = []
         self._pose: list[np.ndarray] = []
         self._model: list[int] = []
         self._encoded_bytes = 0
@@ -73,10 +79,19 @@ class ShardBuilder:
         self._count(encoded)
         return len(self._entries) - 1
 
-    def add_sample(self, row: int, pose: np.ndarray, expression: np.ndarray | bytes, posed: np.ndarray | bytes) -> int:
+    def add_sample(
+        self,
+        row: int,
+        pose: np.ndarray,
+        expression: np.ndarray | bytes,
+        posed: np.ndarray | bytes,
+        flow: np.ndarray | bytes | None = None,
+        visibility: np.ndarray | bytes | None = None,
+    ) -> int:
         """Add one sample of the model in `row` with its pose f32 [K]; return the sample's number in the shard.
 
-        Raises `DatasetError` for an unknown row, or a pose that has another length, is not finite or leaves its range.
+        Raises `DatasetError` for an unknown row, a pose that has another length, is not finite or leaves its range, or
+        a flow and visibility where the dataset has none, or none where it has.
         """
         if not 0 <= row < len(self._entries):
             raise DatasetError(f"{self.header.file}: there is no model {row} among {len(self._entries)}")
@@ -93,7 +108,11 @@ class ShardBuilder:
             )
         base = self._base_of(row) if self.header.config.residual and not isinstance(expression, bytes) else None
         encoded_expression, encoded_posed = self._encode(expression, base), self._encode(posed)
-        self._count(encoded_expression, encoded_posed)
+        encoded_flow = self._encode_flow(flow, visibility)
+        self._count(encoded_expression, encoded_posed, *encoded_flow)
+        if encoded_flow:
+            self._flow.append(encoded_flow[0])
+            self._visibility.append(encoded_flow[1])
         self._expression.append(encoded_expression)
         self._posed.append(encoded_posed)
         self._pose.append(stored)
@@ -139,6 +158,28 @@ class ShardBuilder:
             raise DatasetError(f"{self.header.file}: an image must be {expected}, found {list(image.shape)}")
         return codec.encode_image(image, base)
 
+    def _encode_flow(
+        self, flow: np.ndarray | bytes | None, visibility: np.ndarray | bytes | None
+    ) -> tuple[bytes, bytes] | tuple[()]:
+        config = self.header.config
+        if (flow is not None) != config.flow or (visibility is not None) != config.flow:
+            raise DatasetError(
+                f"{self.header.file}: sample {self.samples}: flow and visibility are "
+                + ("missing" if config.flow else "there, and the dataset has none")
+            )
+        if flow is None or visibility is None:
+            return ()
+        for item, expected in ((flow, config.flow_shape), (visibility, config.flow_shape[:2])):
+            if not isinstance(item, bytes) and item.shape != expected:
+                raise DatasetError(
+                    f"{self.header.file}: a flow must be {list(config.flow_shape)} and a visibility "
+                    f"{list(config.flow_shape[:2])}, found {list(item.shape)}"
+                )
+        return (
+            flow if isinstance(flow, bytes) else codec.encode_flow(flow, config.flow_dtype),
+            visibility if isinstance(visibility, bytes) else codec.encode_visibility(visibility),
+        )
+
     def _base_of(self, row: int) -> np.ndarray:
         """Return the rest image of `row`; samples come model by model, so the last one is kept."""
         if self._base is None or self._base[0] != row:
@@ -175,6 +216,8 @@ class ShardBuilder:
             "color": COLOR,
             "config": config.json_text(),
         }
+        if config.flow:
+            attributes |= {"flow_step": FLOW_STEP, "flow_encoding": FLOW_ENCODING}
         for name, value in attributes.items():
             file.attrs[name] = storable_text(value) if isinstance(value, str) else value
 
@@ -183,6 +226,8 @@ class ShardBuilder:
         return {
             "expression": self._expression,
             "posed": self._posed,
+            "flow": self._flow,
+            "visibility": self._visibility,
             "pose": self._pose,
             "model": self._model,
             "models/rest": self._rest,
@@ -201,10 +246,17 @@ def _write_field(file: h5py.File, spec: Field, rows: list) -> None:
         # A dataset of a fixed size must hold one chunk at least; an empty one is declared growable instead.
         grow = {} if rows else {"maxshape": (None, *spec.shape)}
         dataset = file.create_dataset(
-            spec.path, shape, spec.dtype, chunks=(1, *spec.shape), compression="gzip", compression_opts=1, **grow
+            spec.path,
+            shape,
+            spec.dtype,
+            chunks=(1, *spec.shape),
+            shuffle=spec.shuffle,
+            compression="gzip",
+            compression_opts=1,
+            **grow,
         )
         for index, encoded in enumerate(rows):
-            dataset.id.write_direct_chunk((index, 0, 0, 0), encoded)
+            dataset.id.write_direct_chunk((index, *(0 for _ in spec.shape)), encoded)
     elif spec.dtype == "text":
         dataset = file.create_dataset(spec.path, shape, h5py.string_dtype("utf-8"))
         dataset[...] = np.array(rows, dtype=object)
