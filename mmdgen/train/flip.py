@@ -23,14 +23,16 @@ MIRROR = {
     "mouth": ("mouth", 1.0),
 }
 
+Mirror = tuple[np.ndarray, np.ndarray]
+
 
 def is_flipped(seed: int, epoch: int, index: int) -> bool:
     """Return whether sample `index` of its split is flipped in `epoch`: half are, whoever asks gets the same answer."""
     return rng.fraction(seed, "train", "flip", epoch, index) < 0.5
 
 
-def mirror_of(names: Sequence[str]) -> tuple[np.ndarray, np.ndarray]:
-    """Return (columns i64 [K], signs f32 [K]): `pose[..., columns] * signs` is the mirrored pose.
+def mirror_of(names: Sequence[str]) -> Mirror:
+    """Return (columns i64 [K], signs f32 [K]): `pose[..., columns] * signs` is the mirrored pose, see `flip_pose`.
 
     Raises `ConfigError` when a parameter's mirror is not known, or its counterpart is missing.
     """
@@ -43,6 +45,12 @@ def mirror_of(names: Sequence[str]) -> tuple[np.ndarray, np.ndarray]:
         columns.append(list(names).index(source))
         signs.append(sign)
     return np.array(columns, np.int64), np.array(signs, np.float32)
+
+
+def flip_pose(pose: np.ndarray, mirror: Mirror) -> np.ndarray:
+    """Return the mirrored pose, f32 [..., K]; a new array."""
+    columns, signs = mirror
+    return pose[..., columns] * signs
 
 
 def flip_picture(picture: np.ndarray) -> np.ndarray:

@@ -22,10 +22,11 @@ DEFAULT_BUFFER = 8192
 def epoch_order(shard_sizes: Sequence[int], seed: int, epoch: int, buffer: int = DEFAULT_BUFFER) -> np.ndarray:
     """Return the order of one epoch over shards of `shard_sizes` samples: a permutation of 0..N-1, i64 [N].
 
-    Samples are numbered shard after shard. Whole shards are shuffled; then every sample moves by less than `buffer`
-    places, by about a quarter of it on average: the samples are sorted by their place among the shuffled shards plus a
-    random number in [0, `buffer`). So any W consecutive samples come from a stretch of W + 2 `buffer` samples of the
-    shuffled shards. A `buffer` of N or more gives every order with equal chance; 0 or 1 leaves the shards whole.
+    Samples are numbered shard after shard. Whole shards are shuffled and laid in a ring; then the samples are sorted by
+    their place on it plus a random number in [0, `buffer`). So a sample moves by a quarter of `buffer` on average, and
+    any W consecutive ones (from the last to the first too) come from a stretch of W + 2 `buffer` places of the ring.
+    Unlike a buffer that fills and drains, the ring mixes an epoch's first examples as well as all others. A `buffer` of
+    N or more gives every order with equal chance; 0 or 1 leaves the shards whole.
     Raises `ConfigError` for negative numbers.
     """
     sizes = np.asarray(shard_sizes, np.int64)
@@ -42,7 +43,7 @@ def epoch_order(shard_sizes: Sequence[int], seed: int, epoch: int, buffer: int =
     placed = np.repeat(firsts - (np.cumsum(lengths) - lengths), lengths) + np.arange(total)
     if buffer >= total:
         return placed[random.permutation(total)]
-    return placed[np.argsort(np.arange(total) + random.random(total) * buffer, kind="stable")]
+    return placed[np.argsort((np.arange(total) + random.random(total) * buffer) % total, kind="stable")]
 
 
 @dataclass(frozen=True, slots=True, eq=False)
