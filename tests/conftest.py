@@ -62,11 +62,25 @@ def browser_problem() -> str:
     return "" if find_chromium() else "there is no Chromium (as an administrator: apt-get install chromium)"
 
 
-def pytest_runtest_setup(item: pytest.Item) -> None:
-    """Skip what draws where nothing can be drawn, and what needs a browser where there is none.
+def training_problem() -> str:
+    """Return why nothing can be trained here, or an empty string."""
+    missing = [name for name in ("torch", "lightning_fabric", "torchmetrics") if importlib.util.find_spec(name) is None]
+    return f"{', '.join(missing)} not installed (tools/run pytest brings it)" if missing else ""
 
-    MMDGEN_REQUIRE_GL and MMDGEN_REQUIRE_BROWSER ask for a failure instead (as CI does).
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Stop before the first test where training is asked for and cannot be: modules that need torch skip as a whole."""
+    if os.environ.get("MMDGEN_REQUIRE_TRAIN", "0") not in ("", "0") and (problem := training_problem()):
+        raise pytest.UsageError(f"MMDGEN_REQUIRE_TRAIN: {problem}")
+
+
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    """Skip what draws where nothing can be drawn, what needs a browser where there is none, and training without torch.
+
+    MMDGEN_REQUIRE_GL, MMDGEN_REQUIRE_BROWSER and MMDGEN_REQUIRE_TRAIN ask for a failure instead (as CI does).
     """
+    if item.get_closest_marker("train") is not None and (problem := training_problem()):
+        pytest.skip(f"needs torch: {problem}")
     if item.get_closest_marker("browser") is not None and (problem := browser_problem()):
         if os.environ.get("MMDGEN_REQUIRE_BROWSER", "0") not in ("", "0"):
             pytest.fail(f"needs a browser: {problem}", pytrace=False)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import ast
 import functools
+import re
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -29,29 +30,50 @@ LAYERS = (
     ("mmdgen.annotate",),
     ("mmdgen.dataset",),
     ("mmdgen.generate",),
+    ("mmdgen.train",),
     ("mmdgen.web",),
     ("mmdgen.cli",),
 )
-# Packages that stand high in the list, but must not know all that is below them.
-ONLY_BASICS = ("mmdgen.dataset", "mmdgen.formats")
+# Packages that stand high in the list, but must not know all that is below them: beside the basics only this.
+KNOWS = {
+    "mmdgen.formats": (),
+    "mmdgen.dataset": (),
+    "mmdgen.train": ("mmdgen.dataset", "mmdgen.formats", "mmdgen.pose.vocabulary"),
+}
 # Third-party packages and the only places that may import them; numpy is allowed everywhere.
 HEAVY = {
     "moderngl": ("mmdgen.render",),
     "glcontext": ("mmdgen.render",),
     "h5py": ("mmdgen.dataset",),
     "isal": ("mmdgen.dataset",),
-    "PIL": ("mmdgen.model.textures", "mmdgen.samples"),
+    "PIL": ("mmdgen.model.textures", "mmdgen.samples", "mmdgen.train.movie"),
     "pyrr": ("mmdgen.geometry",),
     "click": ("mmdgen.cli",),
     "tqdm": ("mmdgen.cli",),
     "starlette": ("mmdgen.web",),
     "uvicorn": ("mmdgen.web",),
     "websockets": ("mmdgen.web",),
+    "torch": ("mmdgen.train",),  # with torch.utils.tensorboard, which needs the package of that name
+    "lightning_fabric": ("mmdgen.train",),
+    "torchmetrics": ("mmdgen.train",),
+    "safetensors": ("mmdgen.train",),
+    "tensorboard": ("mmdgen.train",),
+    "onnx": ("mmdgen.train",),
+    "onnxruntime": ("mmdgen.train",),
 }
+# What needs them works with the extras train and onnx; everything else must do without.
+TRAINING = ("torch", "lightning_fabric", "torchmetrics", "safetensors", "tensorboard", "onnx", "onnxruntime")
 # What guards the page must be unpredictable, and no sample depends on it.
 SECRETS_HOME = "mmdgen.web.security"
 RANDOM_MODULES = ("random", "secrets", "uuid", "numpy.random")
 RANDOM_FUNCTIONS = ("os.urandom", "os.getrandom")
+# torch draws from one state for the whole process unless it is given a generator. Its state may be set (from a seed of
+# mmdgen.rng), and initialising a network's weights draws from it; whatever else draws must say which generator it uses.
+TORCH_SETS = ("torch.seed", "torch.random.seed", "torch.cuda.seed", "torch.cuda.seed_all")  # ... from the clock
+TORCH_DRAWS = re.compile(r"torch\.((rand|randn|randint)(_like)?|randperm|normal|bernoulli|multinomial|poisson)")
+TENSOR_DRAWS = re.compile(
+    r"(uniform|normal|log_normal|random|bernoulli|exponential|geometric|cauchy)_|bernoulli|multinomial"
+)
 MAX_LINES = 500
 
 
@@ -129,7 +151,7 @@ def imports_point_down(module: Module) -> Iterator[str]:
     if own is None:
         yield f"{module.path}: {module.name} is in no layer of DESIGN.md"
         return
-    home = next((place for place in ONLY_BASICS if inside(module.name, (place,))), None)
+    home = next((place for place in KNOWS if inside(module.name, (place,))), None)
     for line, name in imports(module):
         if name.split(".")[0] == "tools":
             yield f"{module.path}:{line}: imports {name}: nobody sees the tools"
@@ -140,8 +162,9 @@ def imports_point_down(module: Module) -> Iterator[str]:
             yield f"{module.path}:{line}: {name} is in no layer of DESIGN.md"
         elif other > own:
             yield f"{module.path}:{line}: {module.name} imports {name}, which stands above it"
-        elif home is not None and other > 0 and not inside(name, (home,)):
-            yield f"{module.path}:{line}: {home} knows nothing but the basics, found {name}"
+        elif home is not None and other > 0 and not inside(name, (home, *KNOWS[home])):
+            known = ", ".join(("the basics", *KNOWS[home]))
+            yield f"{module.path}:{line}: {home} knows nothing but {known}, found {name}"
 
 
 def heavy_libraries_stay_home(module: Module) -> Iterator[str]:
@@ -155,16 +178,24 @@ def heavy_libraries_stay_home(module: Module) -> Iterator[str]:
             yield f"{module.path}:{line}: imports {top}, which is only for {', '.join(HEAVY[top])}"
 
 
-def randomness_is_keyed(module: Module) -> Iterator[str]:
-    if module.name == "mmdgen.rng":
-        return
-    names: dict[str, str] = {}  # what a local name stands for
+def local_names(module: Module) -> dict[str, str]:
+    """Return what each name that an import binds stands for: {local name: dotted name}."""
+    names: dict[str, str] = {}
     for node in ast.walk(module.tree):
         if isinstance(node, ast.Import):
             for alias in node.names:
                 names[alias.asname or alias.name.split(".")[0]] = (
                     alias.name if alias.asname else alias.name.split(".")[0]
                 )
+        elif isinstance(node, ast.ImportFrom) and not node.level:
+            names.update({alias.asname or alias.name: f"{node.module}.{alias.name}" for alias in node.names})
+    return names
+
+
+def randomness_is_keyed(module: Module) -> Iterator[str]:
+    if module.name == "mmdgen.rng":
+        return
+    names = local_names(module)
     for line, name in imports(module):
         if inside(name, ("secrets",)) and module.name == SECRETS_HOME:
             continue
@@ -178,6 +209,26 @@ def randomness_is_keyed(module: Module) -> Iterator[str]:
         # The type of a stream may be named in an annotation; making one takes a bit generator from the same module.
         if (full.startswith("numpy.random.") and full != "numpy.random.Generator") or full in RANDOM_FUNCTIONS:
             yield f"{module.path}:{node.lineno}: uses {full}: randomness comes only through mmdgen.rng"
+
+
+def torch_draws_from_a_generator(module: Module) -> Iterator[str]:
+    names = local_names(module)
+    for node in ast.walk(module.tree):
+        if not isinstance(node, ast.Call):
+            continue
+        top, _, rest = ast.unparse(node.func).partition(".")
+        full = ".".join(filter(None, (names.get(top, top), rest)))
+        if full in TORCH_SETS or full.endswith("seed_everything"):
+            yield f"{module.path}:{node.lineno}: {full}() takes a seed from elsewhere: use one of mmdgen.rng"
+            continue
+        drawing = TORCH_DRAWS.fullmatch(full) or (
+            isinstance(node.func, ast.Attribute)
+            and TENSOR_DRAWS.fullmatch(node.func.attr)
+            and "init" not in full.split(".")  # torch.nn.init
+            and top not in ("rng", "random", "generator")  # a stream of numpy
+        )
+        if drawing and not any(keyword.arg == "generator" for keyword in node.keywords):
+            yield f"{module.path}:{node.lineno}: {full}() draws from torch's own state: give it a generator"
 
 
 def nothing_is_printed(module: Module) -> Iterator[str]:
@@ -225,6 +276,7 @@ RULES: tuple[Rule, ...] = (
     imports_point_down,
     heavy_libraries_stay_home,
     randomness_is_keyed,
+    torch_draws_from_a_generator,
     nothing_is_printed,
     nothing_is_asserted,
     nothing_happens_on_import,
@@ -263,8 +315,66 @@ def test_starting_the_command_line_imports_nothing_heavy() -> None:
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=ROOT)
     loaded = set(done.stdout.split())
     assert "click" in loaded
-    assert loaded.isdisjoint({"moderngl", "h5py", "PIL", "numpy", "pyrr", "isal", "torch", "ray"})
+    assert loaded.isdisjoint({"moderngl", "h5py", "PIL", "numpy", "pyrr", "isal", "ray", *TRAINING})
     assert loaded.isdisjoint({"starlette", "uvicorn", "websockets"})
+
+
+# A finder before all others that knows the training packages and refuses them, as if they were not installed.
+WITHOUT_TORCH = f"""
+import sys
+
+class Refuse:
+    def find_spec(self, name, path=None, target=None):
+        if name.split(".")[0] in {TRAINING!r}:
+            raise ModuleNotFoundError(f"No module named {{name!r}}, asked for by the test", name=name)
+
+sys.meta_path.insert(0, Refuse())
+"""
+
+
+def run_without_torch(code: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-c", WITHOUT_TORCH + code], capture_output=True, text=True, check=False, cwd=ROOT, timeout=300
+    )
+
+
+def test_everything_but_training_is_imported_without_torch() -> None:
+    names = [module.name for module in sources("mmdgen") if not inside(module.name, ("mmdgen.train",))]
+    code = f"""
+import importlib
+for name in {names!r}:
+    importlib.import_module(name)
+for name in {TRAINING!r}:  # else nothing was shown
+    try:
+        importlib.import_module(name)
+    except ModuleNotFoundError as error:
+        print(error.name)
+"""
+    done = run_without_torch(code)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.split() == list(TRAINING)
+
+
+@pytest.mark.gl
+def test_everything_but_training_runs_without_torch(tmp_path: Path) -> None:
+    """Every command's help, and a dataset from the characters to its check, in one process."""
+    out = str(tmp_path / "d")
+    code = f"""
+from click.testing import CliRunner
+from mmdgen.cli.main import COMMANDS, cli
+calls = [["--help"], *([name, "--help"] for name in COMMANDS)]
+calls += [["render", "--poses", "2", "--size", "32", "--workers", "1", "--out", {out!r}], ["verify", {out!r}, "--json"]]
+calls += [["inspect", {out!r}], ["preview", {out!r}]]
+for call in calls:
+    result = CliRunner().invoke(cli, call)
+    if result.exit_code:
+        sys.exit(f"{{call}}: {{result.output}} {{result.exception!r}}")
+print(*sorted(COMMANDS))
+"""
+    done = run_without_torch(code)
+    assert done.returncode == 0, done.stderr
+    assert {"render", "verify", "annotate"} <= set(done.stdout.split())
+    assert (tmp_path / "d/manifest.json").exists()
 
 
 # --- the rules catch what they are for --------------------------------------------------------------------------------
@@ -296,6 +406,32 @@ PLANTED = [
     (heavy_libraries_stay_home, "mmdgen/annotate/x.py", "from starlette.applications import Starlette"),
     (imports_point_down, "mmdgen/annotate/x.py", "from mmdgen.web import session"),
     (imports_point_down, "mmdgen/web/x.py", "def f():\n    from mmdgen.cli import annotate"),
+    (imports_point_down, "mmdgen/train/x.py", "from mmdgen.web import session"),
+    (imports_point_down, "mmdgen/train/x.py", "from mmdgen.pose.rig import Rig"),
+    (imports_point_down, "mmdgen/train/x.py", "def f():\n    from mmdgen.render import view"),
+    (imports_point_down, "mmdgen/train/x.py", "from ..generate import run"),
+    (imports_point_down, "mmdgen/generate/x.py", "from mmdgen.train import networks"),
+    (imports_point_down, "mmdgen/dataset/x.py", "from mmdgen import train"),
+    *(
+        (heavy_libraries_stay_home, path, f"def f():\n    import {name}")
+        for path in ("mmdgen/cli/train.py", "mmdgen/web/x.py", "mmdgen/dataset/x.py")
+        for name in TRAINING
+    ),
+    (heavy_libraries_stay_home, "mmdgen/cli/x.py", "from torch.utils.tensorboard import SummaryWriter"),
+    (heavy_libraries_stay_home, "mmdgen/train/x.py", "import torchvision"),
+    (heavy_libraries_stay_home, "mmdgen/train/x.py", "from PIL import Image"),
+    (torch_draws_from_a_generator, "mmdgen/train/x.py", "import torch\nx = torch.rand(3)"),
+    (torch_draws_from_a_generator, "mmdgen/train/x.py", "import torch as t\nx = t.randn_like(y)"),
+    (torch_draws_from_a_generator, "mmdgen/train/x.py", "from torch import randperm\nx = randperm(3)"),
+    (torch_draws_from_a_generator, "mmdgen/train/x.py", "import torch\ntorch.empty(3).uniform_(0, 1)"),
+    (torch_draws_from_a_generator, "mmdgen/train/x.py", "import torch\ntorch.seed()"),
+    (
+        torch_draws_from_a_generator,
+        "mmdgen/train/x.py",
+        "import lightning_fabric\nlightning_fabric.seed_everything(1)",
+    ),
+    (randomness_is_keyed, "mmdgen/train/x.py", "import random"),
+    (randomness_is_keyed, "mmdgen/train/x.py", "import numpy as np\nx = np.random.rand()"),
     (randomness_is_keyed, "mmdgen/pose/x.py", "import random"),
     (randomness_is_keyed, "mmdgen/pose/x.py", "from random import shuffle"),
     (randomness_is_keyed, "mmdgen/pose/x.py", "import numpy as np\nx = np.random.rand()"),
@@ -338,6 +474,19 @@ ALLOWED = [
     (randomness_is_keyed, "mmdgen/web/security.py", "import secrets\nx = secrets.token_urlsafe"),
     (randomness_is_keyed, "mmdgen/pose/x.py", "import numpy as np\ndef f(r: np.random.Generator): r.random()"),
     (randomness_is_keyed, "mmdgen/pose/x.py", "from mmdgen.rng import generator\nimport os\nx = os.environ"),
+    (
+        imports_point_down,
+        "mmdgen/train/x.py",
+        "from mmdgen.dataset.reader import Dataset\nfrom mmdgen.pose.vocabulary import THA1\nfrom . import runs",
+    ),
+    (imports_point_down, "mmdgen/web/x.py", "def f():\n    from mmdgen.train.poser import Poser"),
+    (heavy_libraries_stay_home, "mmdgen/train/x.py", "import torch\nfrom torch.utils import data\nimport onnx"),
+    (
+        torch_draws_from_a_generator,
+        "mmdgen/train/x.py",
+        "import torch\nfrom torch import nn\ntorch.manual_seed(seed)\ng = torch.Generator().manual_seed(seed)\n"
+        "x = torch.rand(3, generator=g)\nnn.init.normal_(w)\ntorch.nn.init.uniform_(w)\ny.uniform_(0, 1, generator=g)",
+    ),
     (nothing_is_printed, "mmdgen/cli/x.py", "print(1)"),
     (nothing_is_printed, "mmdgen/pose/x.py", "def blueprint(print_size): return print_size"),
     (

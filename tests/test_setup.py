@@ -13,6 +13,7 @@ import tomllib
 from importlib import metadata
 from pathlib import Path
 
+import conftest
 import pytest
 from packaging.requirements import Requirement
 from packaging.utils import NormalizedName, canonicalize_name
@@ -20,6 +21,7 @@ from packaging.utils import NormalizedName, canonicalize_name
 from mmdgen.render import debian, egl_probe, gl_setup
 
 ROOT = Path(__file__).resolve().parent.parent
+GPU_LIBRARIES = ("cuda-", "nvidia-", "triton")  # of torch's default build for Linux, which pins them itself
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["project"]
 
 
@@ -57,6 +59,8 @@ def test_what_the_requirements_need_is_pinned_too() -> None:
         if (name, extra) in seen or (requirement.marker and not requirement.marker.evaluate({"extra": extra})):
             continue
         seen.add((name, extra))
+        if name.startswith(GPU_LIBRARIES):
+            continue
         assert name in pins(), f"{name} is needed, but constraints.txt does not pin it"
         try:
             needed = metadata.requires(name) or []
@@ -72,6 +76,14 @@ def test_what_the_requirements_need_is_pinned_too() -> None:
 def test_the_core_needs_no_training_cluster_or_web_packages() -> None:
     core = {canonicalize_name(Requirement(text).name) for text in PROJECT["dependencies"]}
     assert core == {"moderngl", "pyrr", "numpy", "pillow", "click", "h5py", "tqdm", "isal"}
+
+
+def test_torch_is_one_release_and_no_particular_build() -> None:
+    [torch] = [requirement for requirement in requirements() if requirement.name == "torch"]
+    assert str(torch.specifier) == "==2.13.*"
+    assert re.fullmatch(r"2\.13\.\d+", pins()[canonicalize_name("torch")])
+    assert "torchvision" not in pins()  # another release of it than torch's own breaks torchmetrics
+    assert not [name for name in pins() if name.startswith(GPU_LIBRARIES)]
 
 
 def test_doctor_asks_for_the_versions_that_the_project_declares() -> None:
@@ -141,7 +153,7 @@ class Checkout:
         self.stamps.mkdir()
         text = f"{root}\n{os.path.realpath(sys.executable)}\n"
         (self.stamps / "base").write_text(text, "utf-8")
-        for group in ("core", "web", "test", "browser", "lint"):
+        for group in ("core", "web", "train", "onnx", "test", "browser", "lint"):
             self.stamp(group)
         (root / ".mmdgen").mkdir()
         self.gl("system\n")
@@ -220,12 +232,24 @@ def test_a_changed_requirement_is_installed(ready: Checkout, name: str) -> None:
         (["mmdgen", "annotate", "validate", "x"], "core", True),
         (["mmdgen", "annotate", "--help"], "core", True),
         (["mmdgen", "annotate"], "core", True),
-        (["pytest", "-q"], "core,web,test", True),
-        (["python", "-m", "pytest"], "core,web,test", True),
+        (["mmdgen", "annotate", "validate", "--help"], "core", True),
+        (["mmdgen", "train", "morpher", "--data", "d", "--out", "r"], "core,train", False),
+        (["mmdgen", "train", "morpher", "--preset", "small", "--describe"], "core,train", False),
+        (["mmdgen", "train", "morpher", "--help"], "core", True),
+        (["mmdgen", "train", "-h"], "core", True),
+        (["mmdgen", "evaluate", "--run", "r", "--data", "d"], "core,train", False),
+        (["mmdgen", "pose", "--run", "r", "--image", "x.png"], "core,train", False),
+        (["mmdgen", "pose", "--run", "r", "--serve"], "core,train,web", False),
+        (["mmdgen", "pose", "--run", "r", "--serve", "--models", "m"], "core,train,web", True),
+        (["mmdgen", "pose", "--run", "r", "--serve", "--models=m"], "core,train,web", True),
+        (["mmdgen", "pose", "--run", "r", "--onnx", "o"], "core,train,onnx", False),
+        (["mmdgen", "render", "--out", "train"], "core", True),
+        (["pytest", "-q"], "core,web,test,train,onnx", True),
+        (["python", "-m", "pytest"], "core,web,test,train,onnx", True),
         (["python", "x.py"], "core", True),
         (["python", "browser.py"], "core", True),
         (["ruff", "check"], "lint", False),
-        (["pyright"], "core,web,test,browser,lint", False),
+        (["pyright"], "core,web,test,browser,train,onnx,lint", False),
     ],
 )
 def test_a_command_brings_only_what_it_needs(ready: Checkout, command: list[str], groups: str, gl: bool) -> None:
@@ -233,6 +257,28 @@ def test_a_command_brings_only_what_it_needs(ready: Checkout, command: list[str]
     done = ready.run(*command)
     assert done.stderr.split() == ["COLD", groups, *(["--gl"] if gl else [])]
     assert done.stdout == ""
+
+
+def test_torch_can_be_left_out_of_the_tests(ready: Checkout) -> None:
+    shutil.rmtree(ready.stamps)
+    assert ready.run("pytest", MMDGEN_TRAIN="0").stderr.split() == ["COLD", "core,web,test", "--gl"]
+    browser = ready.run("pytest", "-m", "browser", MMDGEN_TRAIN="0").stderr.split()
+    assert browser[1] == "core,web,test,browser"
+    assert ready.run("mmdgen", "train", "morpher", MMDGEN_TRAIN="0").stderr.split() == ["COLD", "core,train"]
+
+
+def test_tests_of_training_skip_or_fail_without_torch(
+    monkeypatch: pytest.MonkeyPatch, pytestconfig: pytest.Config
+) -> None:
+    monkeypatch.setattr(conftest.importlib.util, "find_spec", lambda name: None if name == "torch" else name)
+    assert conftest.training_problem().startswith("torch not installed")
+    monkeypatch.setenv("MMDGEN_REQUIRE_TRAIN", "0")
+    conftest.pytest_configure(pytestconfig)
+    monkeypatch.setenv("MMDGEN_REQUIRE_TRAIN", "1")
+    with pytest.raises(pytest.UsageError, match="torch not installed"):
+        conftest.pytest_configure(pytestconfig)
+    monkeypatch.setattr(conftest.importlib.util, "find_spec", lambda name: name)
+    conftest.pytest_configure(pytestconfig)
 
 
 @pytest.mark.parametrize(

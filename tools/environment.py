@@ -330,7 +330,7 @@ def _write(path: Path, text: str) -> None:
 
 def main() -> int:
     parser = argparse.ArgumentParser(description="Make the environment of this checkout.")
-    parser.add_argument("groups", help="comma-separated: core, web, test, browser, lint")
+    parser.add_argument("groups", help="comma-separated: core, web, train, onnx, test, browser, lint")
     parser.add_argument("--gl", action="store_true", help="also see to OpenGL")
     parser.add_argument("--chromium", action="store_true", help="also see to Chromium")
     arguments = parser.parse_args()
