@@ -19,9 +19,12 @@ COMMANDS = {
     "annotate": ("mmdgen.cli.annotate", "Check and correct what was found about the models, on a page; or fill it in."),
     "render": ("mmdgen.cli.render", "Render a dataset from a folder of models."),
     "draw": ("mmdgen.cli.draw", "Draw one picture of one model in one pose."),
+    "pose": ("mmdgen.cli.pose", "Pose a picture with trained networks: one picture, a film, or live on a page."),
     "inspect": ("mmdgen.cli.inspect", "Show what a model or a shard contains."),
     "preview": ("mmdgen.cli.preview", "Make a contact sheet of a dataset."),
     "verify": ("mmdgen.cli.verify", "Check a dataset: hashes, shapes, ranges, splits."),
+    "evaluate": ("mmdgen.cli.evaluate", "Score trained networks on a dataset, beside simple baselines."),
+    "train": ("mmdgen.cli.train", "Train the article's networks on a dataset."),
 }
 
 

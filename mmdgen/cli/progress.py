@@ -9,12 +9,15 @@ import signal
 import sys
 import time
 from collections.abc import Iterator
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 from tqdm import tqdm
 
 from mmdgen.generate.engine import Progress
+
+if TYPE_CHECKING:
+    from mmdgen.train.start import Progress as TrainProgress
 
 KINDS = ("auto", "json", "none")
 JSON_INTERVAL = 0.5  # seconds between lines that bring nothing but a new count
@@ -75,6 +78,18 @@ class ProgressView:
         if progress.message and self._kind == "auto":
             self.warn(progress.message)
 
+    def train(self, progress: TrainProgress) -> None:
+        """Show the state of a training."""
+        left = progress.seconds_left
+        extra = {
+            "examples_per_second": round(progress.rate, 2),
+            "seconds_left": None if left is None else round(left, 1),
+            "loss": progress.loss,
+        }
+        self._count("train", "examples", progress.examples, progress.total, extra)
+        if self._bar is not None and progress.loss is not None:
+            self._bar.set_postfix(loss=f"{progress.loss:.4f}", refresh=False)
+
     def warn(self, message: str) -> None:
         """Tell people about something that did not go well; the JSON lines carry it by themselves."""
         if self._bar is not None:
@@ -85,7 +100,7 @@ class ProgressView:
     def _count(self, stage: str, unit: str, done: int, total: int, extra: dict[str, Any] | None = None) -> None:
         if self._kind == "json":
             now = time.monotonic()
-            plain = not extra or extra["event"] == "images"
+            plain = not extra or extra.get("event", "images") == "images"
             if plain and done < total and now - self._last < JSON_INTERVAL:
                 return
             self._last = now
