@@ -212,7 +212,7 @@ def warp(image: Tensor, offset: Tensor) -> Tensor:
     Bilinear, border pixels beyond the edge; the centres of the corner pixels are at -1 and 1. Always computed in f32:
     16-bit coordinates would be off by whole pixels.
     """
-    height, width = offset.shape[2:]
+    height, width = _sides(offset)
     x = torch.linspace(-1, 1, width, dtype=torch.float32, device=offset.device)
     y = torch.linspace(-1, 1, height, dtype=torch.float32, device=offset.device)
     identity = torch.stack((x[None, :].expand(height, width), y[:, None].expand(height, width)), dim=2)
@@ -335,12 +335,16 @@ def _head(inputs: int, outputs: int) -> nn.Conv2d:
     return nn.Conv2d(inputs, outputs, 7, padding=3, bias=False)
 
 
+def _sides(images: Tensor) -> tuple[int, int]:
+    """Return (H, W) as numbers, also while a graph is recorded: only the batch may vary in it."""
+    return int(images.shape[2]), int(images.shape[3])
+
+
 def _with_pose(images: tuple[Tensor, ...], pose: Tensor) -> Tensor:
     """Return images [N, 4, H, W] and the pose [N, P] as constant planes, in one tensor [N, 4 I + P, H, W]."""
-    height, width = images[0].shape[2:]
-    for side in (height, width):
-        if isinstance(side, int):  # while a graph is recorded it may be a symbol
-            check_size(side)
+    height, width = _sides(images[0])
+    check_size(height)
+    check_size(width)
     planes = pose.to(images[0].dtype)[:, :, None, None].expand(-1, -1, height, width)
     return torch.cat((*images, planes), dim=1)
 
