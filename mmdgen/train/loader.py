@@ -9,7 +9,9 @@ from __future__ import annotations
 
 import dataclasses
 import multiprocessing
+import os
 import signal
+import threading
 import warnings
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -21,7 +23,6 @@ import torch
 from torch.utils.data import DataLoader, get_worker_info
 
 from mmdgen.dataset.reader import Dataset, Shard
-from mmdgen.dataset.schema import DatasetConfig
 from mmdgen.errors import ConfigError, EngineError, MmdgenError
 from mmdgen.train.flip import flip_flow, flip_picture, flip_pose, is_flipped, mirror_of
 from mmdgen.train.order import DEFAULT_BUFFER, Piece, Sequencer, choose
@@ -134,7 +135,7 @@ class Decoder:
         unknown = [name for name in pictures if name not in PICTURES]
         if unknown:
             raise ConfigError(f"pictures are {', '.join(PICTURES)}, found {', '.join(unknown)}")
-        if flow and not _has_flow(dataset.config):
+        if flow and not dataset.config.flow:
             raise ConfigError(f"{dataset.path}: has no flow; make the dataset with `mmdgen render --flow`")
         self.dataset, self.pictures, self.flow, self.flip_seed = dataset, pictures, flow, flip_seed
         self.names = dataset.config.vocabulary.names
@@ -289,6 +290,16 @@ def _iterator(decoder: Decoder, route: _Route, workers: int) -> Any:
 
 def _start_worker(_: int) -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the whole group; the parent ends its workers
+    # Torch's workers watch their parent, which here is the server that forked them; and the server lives as long as
+    # they do. So without this they would stay for ever when the process that wants the batches is killed.
+    threading.Thread(target=_end_with_parent, daemon=True).start()
+
+
+def _end_with_parent() -> None:
+    parent = multiprocessing.parent_process()
+    if parent is not None:
+        parent.join()
+        os._exit(1)
 
 
 def _as_it_is(value: Any) -> Any:
@@ -308,7 +319,3 @@ def _picture(shard: Shard, name: str, row: int) -> np.ndarray:
     if name == "rest":
         return shard.rest(int(shard.model[row]))
     return shard.expression(row) if name == "expression" else shard.posed(row)
-
-
-def _has_flow(config: DatasetConfig) -> bool:
-    return bool(getattr(config, "flow", False))
