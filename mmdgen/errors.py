@@ -9,17 +9,26 @@ import re
 
 # Names from a file reach messages: they must neither command a terminal nor fill the screen.
 MESSAGE_LIMIT = 2000
-_UNSHOWN = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029]+|[\ud800-\udfff]+")
+_UNSHOWN = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029]+|[\ud800-\udfff]")
 
 
-def one_line(text: str, limit: int = MESSAGE_LIMIT) -> str:
-    """Return `text` as one line of at most `limit` characters that any encoder takes.
+def one_line(text: str, limit: int | None = MESSAGE_LIMIT) -> str:
+    """Return `text` as one line of at most `limit` characters (None: of any length) that any encoder takes.
 
-    Control characters and line breaks became a space, lone surrogates U+FFFD; what is longer lost its middle.
+    A run of control characters and line breaks becomes a space; a lone surrogate, as in a file name that is no UTF-8,
+    is written out (``\\udc80``), so that different names stay different; what is longer than `limit` loses its middle.
     """
-    if len(text) > limit:
-        text = f"{text[: limit // 2]} ... {text[len(text) - limit // 2 + 5 :]}"
-    return _UNSHOWN.sub(lambda found: "\ufffd" if found[0][0] >= "\ud800" else " ", text)
+    return _shortened(_UNSHOWN.sub(_shown, _shortened(text, limit)), limit)
+
+
+def _shown(found: re.Match[str]) -> str:
+    return f"\\u{ord(found[0]):04x}" if found[0] >= "\ud800" else " "
+
+
+def _shortened(text: str, limit: int | None) -> str:
+    if limit is None or len(text) <= limit:
+        return text
+    return f"{text[: limit // 2]} ... {text[len(text) - limit // 2 + 5 :]}"
 
 
 class MmdgenError(Exception):

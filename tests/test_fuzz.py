@@ -21,6 +21,7 @@ from hypothesis import strategies as st
 from mmdgen.errors import FormatError, MmdgenError, ModelError, one_line
 from mmdgen.formats.pmx import records as pmx
 from mmdgen.formats.pmx.writer import write_pmx
+from mmdgen.formats.text import one_line as in_full
 from mmdgen.model.assemble import MAX_TEXTURES
 from mmdgen.model.diagnostics import Diagnostics
 from mmdgen.model.load import model_from_bytes
@@ -295,6 +296,11 @@ def test_messages_are_one_line_that_can_be_shown() -> None:
         assert len(text) <= 2000
         assert text.isprintable()
     assert one_line("頭 é ok") == "頭 é ok"
+    assert one_line("a\x1b\r\nb\u2028c\udc80\udc81") == "a b c\\udc80\\udc81"
+    for text in ("x" * 2001, "\udc80" * 1999, "\x00" * 5000):
+        assert len(one_line(text)) <= 2000
+        assert one_line(one_line(text)) == one_line(text)
+    assert one_line("\udc80" * 3000, None) == in_full("\udc80" * 3000) == "\\udc80" * 3000
     found = Diagnostics()
     found.add("name_damaged", "bones", 0, wild)
     assert len(found.as_tuple()[0].message) <= 300

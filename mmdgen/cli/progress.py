@@ -14,9 +14,8 @@ from typing import TYPE_CHECKING, Any
 import click
 from tqdm import tqdm
 
-from mmdgen.generate.engine import Progress
-
 if TYPE_CHECKING:
+    from mmdgen.generate.engine import Progress
     from mmdgen.train.start import Progress as TrainProgress
 
 KINDS = ("auto", "json", "none")
@@ -32,7 +31,7 @@ option = click.option(
 
 
 class ProgressView:
-    """Shows a scan, then a rendering. Use as a context manager, so that the bar is cleared."""
+    """Shows how far something is, one stage after the other. Use as a context manager, so that the bar is cleared."""
 
     def __init__(self, kind: str) -> None:
         self._kind = kind
@@ -63,6 +62,14 @@ class ProgressView:
     def prepare(self, done: int, total: int) -> None:
         """Show that `done` of `total` procedural characters have been made."""
         self._count("characters", "characters", done, total)
+
+    def verify(self, done: int, total: int) -> None:
+        """Show that `done` of `total` samples of a dataset have been checked."""
+        self._count("verify", "samples", done, total)
+
+    def evaluate(self, done: int, total: int) -> None:
+        """Show that `done` of `total` samples have been scored."""
+        self._count("evaluate", "samples", done, total)
 
     def render(self, progress: Progress) -> None:
         """Show the state of a rendering; a message is told whatever the count."""

@@ -7,8 +7,9 @@ import sys
 from pathlib import Path
 
 import click
-from tqdm import tqdm
 
+from mmdgen.cli.progress import ProgressView
+from mmdgen.cli.progress import option as progress_option
 from mmdgen.dataset.verify import VerifyReport, verify_dataset
 
 PROBLEMS_SHOWN = 50
@@ -21,13 +22,7 @@ PROBLEMS_SHOWN = 50
     "--workers", type=click.IntRange(1, 64), default=2, show_default=True, help="Shards checked side by side."
 )
 @click.option("--json", "as_json", is_flag=True, help="Print the whole report as JSON.")
-@click.option(
-    "--progress",
-    type=click.Choice(["auto", "json", "none"]),
-    default="auto",
-    show_default=True,
-    help="On stderr: a bar on a terminal, lines of JSON, or nothing.",
-)
+@progress_option
 def command(out: Path, quick: bool, workers: int, as_json: bool, progress: str) -> None:
     """Check the dataset in folder OUT: hashes, shapes, counts, ranges, splits, pictures.
 
@@ -39,8 +34,8 @@ def command(out: Path, quick: bool, workers: int, as_json: bool, progress: str) 
       mmdgen verify out/d --quick
       mmdgen verify out/d --json > report.json
     """
-    with _Progress(progress) as shown:
-        report = verify_dataset(out, quick, workers=workers, progress=shown.update)
+    with ProgressView(progress) as view:
+        report = verify_dataset(out, quick, workers=workers, progress=view.verify)
     if as_json:
         click.echo(json.dumps(report.to_json(), indent=2, ensure_ascii=False))
     elif report.ok:
@@ -63,27 +58,3 @@ def _counts(report: VerifyReport) -> str:
         f"{report.shards} shards, {total} samples ({splits or 'none'}) of {report.models} models, "
         f"{report.bytes / 1e6:.1f} MB, {depth}"
     )
-
-
-class _Progress:
-    """A bar on a terminal, JSON lines, or nothing; always on stderr."""
-
-    def __init__(self, kind: str) -> None:
-        self._json = kind == "json"
-        self._bar = None
-        if kind == "auto" and sys.stderr.isatty():
-            self._bar = tqdm(unit=" samples", desc="verify", leave=False, file=sys.stderr)
-
-    def __enter__(self) -> _Progress:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        if self._bar is not None:
-            self._bar.close()
-
-    def update(self, done: int, total: int) -> None:
-        if self._json:
-            click.echo(json.dumps({"stage": "verify", "done": done, "total": total, "unit": "samples"}), err=True)
-        elif self._bar is not None:
-            self._bar.total = total
-            self._bar.update(done - self._bar.n)

@@ -15,7 +15,8 @@ contains:
 from __future__ import annotations
 
 import re
-import unicodedata
+
+from mmdgen import errors
 
 _SURROGATES = re.compile("[\ud800-\udfff]+")
 _ODD_BYTE = "\udbff"
@@ -32,9 +33,8 @@ def printable(text: str) -> str:
 
 
 def one_line(text: str) -> str:
-    """Return any text, odd file names too, for terminals, pages and JSON: no control characters, no lone surrogates."""
-    plain = "".join(" " if unicodedata.category(character) == "Cc" else character for character in text)
-    return plain.encode("utf-8", "backslashreplace").decode("utf-8")
+    """Return any text, odd file names too, for terminals, pages and JSON: in full, see `mmdgen.errors.one_line`."""
+    return errors.one_line(text, None)
 
 
 def decode_text(raw: bytes, encoding: str) -> str:
