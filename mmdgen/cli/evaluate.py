@@ -1,0 +1,140 @@
+"""mmdgen evaluate: how good trained networks are."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+
+import click
+from tqdm import tqdm
+
+from mmdgen.dataset.schema import SPLITS
+from mmdgen.errors import ConfigError, DatasetError
+from mmdgen.fsio import write_atomic, write_json
+
+JSON_FILE = "evaluation.json"
+
+
+@click.command()
+@click.option("--run", type=click.Path(path_type=Path), required=True, help="The folder of the trained networks.")
+@click.option("--data", type=click.Path(path_type=Path), required=True, help="The dataset's folder.")
+@click.option("--split", type=click.Choice(SPLITS), default="test", show_default=True, help="Score on this split.")
+@click.option("--limit", type=click.IntRange(1), help="Use so many samples, evenly spaced in the split [all].")
+@click.option("--batch", type=click.IntRange(1), default=16, show_default=True, help="Samples computed at a time.")
+@click.option(
+    "--workers", type=click.IntRange(0, 64), default=0, show_default=True, help="Processes that read; 0: none."
+)
+@click.option(
+    "--device", default="auto", show_default=True, help="cpu, cuda, cuda:1, ...; auto: a GPU if there is one."
+)
+@click.option(
+    "--lpips",
+    default="auto",
+    show_default=True,
+    help="The file of VGG16's weights for LPIPS; auto: torchvision's cache, if they are there; off: no LPIPS.",
+)
+@click.option("--out", type=click.Path(path_type=Path, file_okay=False), help="Write evaluation.json and grids here.")
+@click.option("--json", "as_json", is_flag=True, help="Print JSON instead of the table.")
+@click.option(
+    "--progress",
+    type=click.Choice(["auto", "json", "none"]),
+    default="auto",
+    show_default=True,
+    help="On stderr: a bar on a terminal, lines of JSON, or nothing.",
+)
+def command(
+    run: Path,
+    data: Path,
+    split: str,
+    limit: int | None,
+    batch: int,
+    workers: int,
+    device: str,
+    lpips: str,
+    out: Path | None,
+    as_json: bool,
+    progress: str,
+) -> None:
+    """Score the networks of a run on pictures of a dataset.
+
+    RMSE, MSE, SSIM and (if VGG16's weights are there) LPIPS, of each network on true inputs and of all three in a
+    chain, beside two baselines: the given picture unchanged, and the true picture of the same character in the
+    nearest pose. What is not in the run is left out, and said so. docs/evaluation.md explains every number.
+
+    With --out also a grid of pictures for each task: samples drawn by lot (grey bar) and the worst ones (red bar).
+
+    \b
+    Examples:
+      mmdgen evaluate --run out/run --data out/d --split validation
+      mmdgen evaluate --run out/run --data out/d --limit 1000 --out out/scores
+      mmdgen evaluate --run out/run --data out/d --json > scores.json
+    """
+    try:
+        from mmdgen.train.comparison import columns, comparison_png
+        from mmdgen.train.evaluate import RunNetworks, evaluate, find_device
+        from mmdgen.train.lpips import find_lpips
+        from mmdgen.train.scores import table, to_json
+    except ModuleNotFoundError as error:
+        raise ConfigError(f"{error.name} is not installed: pip install 'mmdgen[train]'") from error
+    place = find_device(device)
+    networks = RunNetworks(run, place)
+    measure, note = find_lpips(lpips, place)
+    with _Progress(progress) as shown:
+        evaluation = evaluate(
+            networks,
+            data,
+            split,
+            limit=limit,
+            batch=batch,
+            workers=workers,
+            device=place,
+            lpips=measure,
+            lpips_note=note,
+            progress=shown.update,
+        )
+    value = to_json(evaluation) | {"run": str(run), "data": str(data), "networks": networks.describe()}
+    written = []
+    if out is not None:
+        try:
+            out.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise DatasetError(f"{out}: cannot be made: {error.strerror or error}") from error
+        write_json(out / JSON_FILE, value)
+        for result in evaluation.results:
+            path = out / f"{result.task.name}.png"
+            write_atomic(path, comparison_png(networks, data, evaluation, result, place))
+            written.append(f"grid: {path}: {' | '.join(columns(result))}")
+    if as_json:
+        click.echo(json.dumps(value, indent=2, sort_keys=True, ensure_ascii=True, allow_nan=False))
+        return
+    click.echo(table(evaluation))
+    if out is not None:
+        click.echo(f"\nscores: {out / JSON_FILE}")
+        click.echo(
+            "\n".join([*written, "grids: grey bar: samples drawn by lot; red bar: the worst of the last network"])
+        )
+
+
+class _Progress:
+    """A bar on a terminal, JSON lines, or nothing; always on stderr."""
+
+    def __init__(self, kind: str) -> None:
+        self._json = kind == "json"
+        self._bar = None
+        if kind == "auto" and sys.stderr.isatty():
+            self._bar = tqdm(unit=" samples", desc="evaluate", leave=False, file=sys.stderr)
+
+    def __enter__(self) -> _Progress:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self._bar is not None:
+            self._bar.close()
+
+    def update(self, done: int, total: int) -> None:
+        if self._json:
+            click.echo(json.dumps({"stage": "evaluate", "done": done, "total": total, "unit": "samples"}), err=True)
+        elif self._bar is not None:
+            self._bar.total = total
+            self._bar.update(done - self._bar.n)
