@@ -48,6 +48,15 @@ def find_corpus() -> Path | None:
     return shared / "models" if shared is not None and (shared / "models").is_dir() else None
 
 
+def real_files(*suffixes: str) -> list[Path]:
+    """Return the real files of these kinds in the shared data and the corpus; skips the test where there are none."""
+    folders = [folder for folder in (find_shared(), find_corpus()) if folder is not None and folder.is_dir()]
+    paths = {path for folder in folders for path in folder.rglob("*") if path.suffix.lower() in suffixes}
+    if not paths:
+        pytest.skip(f"no {' or '.join(suffixes)} file: neither in {CHECKOUT.parent / 'shared'} nor in MMDGEN_CORPUS")
+    return sorted(paths)
+
+
 @functools.cache
 def find_chromium() -> str | None:
     """Return the path of a Chromium of this system, or None: Playwright's own are not downloaded."""

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
-import os
 import re
 from pathlib import Path
 
 import numpy as np
 import pytest
+from conftest import real_files
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from test_pmd import small_pmd
@@ -732,17 +732,9 @@ def test_every_code_that_is_used_is_listed_and_every_listed_code_is_used():
         Diagnostics().add("no_such_code", "x", 0, "")
 
 
-def real_files() -> list[Path]:
-    folders = [SHARED, *([Path(os.environ["MMDGEN_CORPUS"])] if "MMDGEN_CORPUS" in os.environ else [])]
-    return sorted({path for folder in folders if folder.is_dir() for path in folder.rglob("*.[pP][mM][dDxX]")})
-
-
 @pytest.mark.corpus
 def test_real_models_load_as_promised_or_say_why():
-    files = real_files()
-    if not files:
-        pytest.skip("no models: neither ../shared/models nor MMDGEN_CORPUS is there")
-    for path in files:
+    for path in real_files(".pmd", ".pmx"):
         try:
             model = load_model(path)
         except MmdgenError:

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import dataclasses
-import os
 import struct
 from pathlib import Path
 
 import numpy as np
 import pytest
+from conftest import real_files
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from pmd_build import fixed, small_pmd
@@ -21,8 +21,6 @@ from mmdgen.formats.pmd.records import PmdEnglish, PmdFile, PmdIk, PmdMorph, fie
 from mmdgen.formats.sniff import sniff
 from mmdgen.model.from_pmd import split_texture
 from mmdgen.model.load import model_from_bytes
-
-SHARED = Path(__file__).resolve().parents[2] / "shared" / "models"
 
 
 def model_of(file: PmdFile, path: Path = Path("missing-folder/small.pmd")):
@@ -338,26 +336,16 @@ def test_damage_is_repaired_and_said():
 # -- real files --------------------------------------------------------------------------------------------------------
 
 
-def real_files() -> list[Path]:
-    folders = [SHARED, *([Path(os.environ["MMDGEN_CORPUS"])] if "MMDGEN_CORPUS" in os.environ else [])]
-    return sorted({path for folder in folders if folder.is_dir() for path in folder.rglob("*.[pP][mM][dD]")})
-
-
 @pytest.mark.corpus
 def test_real_files_survive_a_round_trip():
-    files = real_files()
-    if not files:
-        pytest.skip("no PMD files: neither ../shared/models nor MMDGEN_CORPUS is there")
-    for path in files:
+    for path in real_files(".pmd"):
         data = path.read_bytes()
         assert write_pmd(read_pmd(data, str(path))) == data, path
 
 
 @pytest.mark.corpus
-def test_a_pmd_and_the_pmx_made_of_it_are_the_same_model():
-    folder = SHARED / "mmdagent" / "gene"
-    if not folder.is_dir():
-        pytest.skip(f"{folder} is not there")
+def test_a_pmd_and_the_pmx_made_of_it_are_the_same_model(shared):
+    folder = shared / "models" / "mmdagent" / "gene"
     old, new = (
         model_from_bytes((folder / f"Gene_light.{kind}").read_bytes(), folder / f"Gene_light.{kind}")
         for kind in ("pmd", "pmx")

@@ -13,6 +13,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from conftest import real_files
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
@@ -24,7 +25,6 @@ from mmdgen.model.records import Texture
 from mmdgen.model.resolve import resolve
 from mmdgen.model.textures import MAX_SIDE, decode_image, decode_texture, has_alpha
 
-SHARED = Path(__file__).resolve().parents[2] / "shared" / "models"
 H, W = 7, 13
 _random = np.random.Generator(np.random.PCG64(5))
 RGBA = _random.integers(0, 256, (H, W, 4), dtype=np.uint8)
@@ -667,12 +667,7 @@ def test_no_name_leads_out(tmp_path_factory, name):
 
 @pytest.mark.corpus
 def test_real_textures_decode_as_pillow_decodes_them():
-    folders = [SHARED, *([Path(os.environ["MMDGEN_CORPUS"])] if "MMDGEN_CORPUS" in os.environ else [])]
-    endings = (".png", ".jpg", ".bmp", ".tga", ".dds", ".spa", ".sph", ".gif")
-    files = [path for root in folders if root.is_dir() for path in root.rglob("*") if path.suffix.lower() in endings]
-    if not files:
-        pytest.skip("no textures: neither ../shared/models nor MMDGEN_CORPUS is there")
-    for path in sorted(files)[::15]:
+    for path in real_files(".png", ".jpg", ".bmp", ".tga", ".dds", ".spa", ".sph", ".gif")[::15]:
         got = decode_texture(Texture(path.name, path))
         with Image.open(path) as image:
             expected = np.asarray(image.convert("RGBA"))

@@ -180,41 +180,38 @@ def random_blocks(size: int) -> list[bytes]:
     return [_random.bytes(size) for _ in range(12)]
 
 
+def decoded(blocks: list[bytes], four_cc: bytes, dxgi: int = 0) -> np.ndarray:
+    return decode_image(dds(b"".join(blocks), four_cc=four_cc, dxgi=dxgi, width=48))
+
+
 @pytest.mark.parametrize(("four_cc", "dxgi"), [(b"DXT1", 0), (b"DX10", 70), (b"DX10", 71), (b"DX10", 72)])
 def test_bc1(four_cc, dxgi):
     blocks = random_blocks(8)
-    got = decode_image(dds(b"".join(blocks), four_cc=four_cc, dxgi=dxgi, width=48))
+    got = decoded(blocks, four_cc, dxgi)
     assert error(got, picture([bc1(block) for block in blocks])) <= 2
 
 
-@pytest.mark.parametrize(("four_cc", "dxgi"), [(b"DXT3", 0), (b"DX10", 74), (b"DX10", 75)])
-def test_bc2(four_cc, dxgi):
-    blocks = random_blocks(16)
-    got = decode_image(dds(b"".join(blocks), four_cc=four_cc, dxgi=dxgi, width=48))
-    expected = []
-    for block in blocks:
-        part = bc1(block[8:], four=True)
-        part[..., 3] = np.array([bits_of(block, 4 * k, 4) * 17 for k in range(16)]).reshape(4, 4)
-        expected.append(part)
-    assert error(got, picture(expected)) <= 2
+def explicit_alpha(block: bytes) -> np.ndarray:
+    return np.array([bits_of(block, 4 * k, 4) * 17 for k in range(16)]).reshape(4, 4)
 
 
-@pytest.mark.parametrize(("four_cc", "dxgi"), [(b"DXT5", 0), (b"DX10", 77), (b"DX10", 78)])
-def test_bc3(four_cc, dxgi):
+@pytest.mark.parametrize(
+    ("four_cc", "dxgi", "alpha"),
+    [
+        *((four_cc, dxgi, explicit_alpha) for four_cc, dxgi in ((b"DXT3", 0), (b"DX10", 74), (b"DX10", 75))),
+        *((four_cc, dxgi, bc4) for four_cc, dxgi in ((b"DXT5", 0), (b"DX10", 77), (b"DX10", 78))),
+    ],
+)
+def test_bc2_and_bc3(four_cc, dxgi, alpha):
     blocks = random_blocks(16)
-    got = decode_image(dds(b"".join(blocks), four_cc=four_cc, dxgi=dxgi, width=48))
-    expected = []
-    for block in blocks:
-        part = bc1(block[8:], four=True)
-        part[..., 3] = bc4(block)
-        expected.append(part)
-    assert error(got, picture(expected)) <= 2
+    expected = [np.dstack([bc1(block[8:], four=True)[..., :3], alpha(block)]) for block in blocks]
+    assert error(decoded(blocks, four_cc, dxgi), picture(expected)) <= 2
 
 
 @pytest.mark.parametrize(("four_cc", "dxgi"), [(b"ATI1", 0), (b"BC4U", 0), (b"DX10", 80)])
 def test_bc4_is_grey(four_cc, dxgi):
     blocks = random_blocks(8)
-    got = decode_image(dds(b"".join(blocks), four_cc=four_cc, dxgi=dxgi, width=48))
+    got = decoded(blocks, four_cc, dxgi)
     grey = picture([bc4(block) for block in blocks])
     assert error(got, np.stack([grey, grey, grey, np.full_like(grey, 255)], axis=2)) <= 1
 
@@ -222,7 +219,7 @@ def test_bc4_is_grey(four_cc, dxgi):
 @pytest.mark.parametrize(("four_cc", "dxgi"), [(b"ATI2", 0), (b"BC5U", 0), (b"DX10", 83)])
 def test_bc5_is_red_and_green(four_cc, dxgi):
     blocks = random_blocks(16)
-    got = decode_image(dds(b"".join(blocks), four_cc=four_cc, dxgi=dxgi, width=48))
+    got = decoded(blocks, four_cc, dxgi)
     for channel in (0, 1):
         expected = picture([bc4(block[8 * channel :]) for block in blocks])
         assert error(got[..., channel], expected) <= 1
@@ -259,7 +256,7 @@ def test_bc7(dxgi):
     for _ in range(12):
         value = int.from_bytes(_random.bytes(16), "little") & ~0x7F | 0x40
         blocks.append(value.to_bytes(16, "little"))
-    got = decode_image(dds(b"".join(blocks), four_cc=b"DX10", dxgi=dxgi, width=48))
+    got = decoded(blocks, b"DX10", dxgi)
     assert np.array_equal(got, picture([bc7_mode_6(block) for block in blocks]))
 
 
@@ -289,7 +286,7 @@ def test_bc6h():
             for k, end in enumerate(ends):
                 value |= end << (5 + 10 * k)
         blocks.append(value.to_bytes(16, "little"))
-    got = decode_image(dds(b"".join(blocks), four_cc=b"DX10", dxgi=95, width=48))
+    got = decoded(blocks, b"DX10", 95)
     assert error(got, picture([bc6h_mode_11(block) for block in blocks])) <= 1
 
 

@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import dataclasses
 import json
-import os
 import struct
-from pathlib import Path
 
 import numpy as np
 import pytest
+from conftest import real_files
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -20,8 +19,6 @@ from mmdgen.formats.vmd import records as vmd
 from mmdgen.formats.vmd.records import curves_of, field_text, interpolation_of, physics_of
 from mmdgen.pose.keyframes import Tracks, bezier, track_name, tracks_of
 
-SHARED = Path(__file__).resolve().parents[2] / "shared"
-PARSED = SHARED / "goldens" / "parser"
 SOME = settings(max_examples=60, deadline=None)
 LINEAR = np.array([[20, 20, 107, 107]] * 4, np.uint8)
 SECTIONS = ("morphs", "cameras", "lights", "shadows", "properties")
@@ -267,11 +264,9 @@ def test_interpolation_blocks_are_as_mmd_writes_them():
 
 @pytest.mark.goldens
 @pytest.mark.parametrize("name", ["test_1bone_cube_motion", "test_append_bone", "test_vertex_morph_motion"])
-def test_the_files_hold_what_another_parser_found(name):
-    path = PARSED / f"{name}.vmd"
-    expected_path = PARSED / f"{name.removesuffix('_motion')}_motion.json"
-    if not path.is_file():
-        pytest.skip(f"{path} is not there")
+def test_the_files_hold_what_another_parser_found(name, shared):
+    path = shared / "goldens" / "parser" / f"{name}.vmd"
+    expected_path = path.with_name(f"{name.removesuffix('_motion')}_motion.json")
     data = path.read_bytes()
     file = read_vmd(data, str(path))
     assert write_vmd(file) == data
@@ -310,17 +305,9 @@ def test_the_files_hold_what_another_parser_found(name):
     ]
 
 
-def real_files() -> list[Path]:
-    folders = [SHARED, *([Path(os.environ["MMDGEN_CORPUS"])] if "MMDGEN_CORPUS" in os.environ else [])]
-    return sorted({path for folder in folders if folder.is_dir() for path in folder.rglob("*.[vV][mM][dD]")})
-
-
 @pytest.mark.corpus
 def test_real_files_survive_a_round_trip():
-    paths = real_files()
-    if not paths:
-        pytest.skip("no VMD files: neither ../shared nor MMDGEN_CORPUS is there")
-    for path in paths:
+    for path in real_files(".vmd"):
         data = path.read_bytes()
         file = read_vmd(data, str(path))
         assert write_vmd(file) == data, path

@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import dataclasses
-import os
 import time
-from pathlib import Path
 
 import pytest
+from conftest import real_files
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -15,7 +14,6 @@ from mmdgen.errors import FormatError
 from mmdgen.formats.sniff import sniff
 from mmdgen.formats.vpd import VpdBone, VpdFile, VpdMorph, read_vpd, write_vpd
 
-SHARED = Path(__file__).resolve().parents[2] / "shared"
 SOME = settings(max_examples=80, deadline=None)
 REST = (0.0, 0.0, 0.0)
 TURN = (0.092297, 0.025437, 0.18354, 0.978313)
@@ -317,11 +315,7 @@ def test_reading_takes_time_in_proportion_to_the_file(text):
 
 @pytest.mark.corpus
 def test_real_files_survive_a_round_trip():
-    folders = [SHARED, *([Path(os.environ["MMDGEN_CORPUS"])] if "MMDGEN_CORPUS" in os.environ else [])]
-    paths = sorted({path for folder in folders if folder.is_dir() for path in folder.rglob("*.[vV][pP][dD]")})
-    if not paths:
-        pytest.skip("no VPD files in ../shared or MMDGEN_CORPUS")
-    for path in paths:
+    for path in real_files(".vpd"):
         data = path.read_bytes()
         file = read_vpd(data, str(path))
         assert write_vpd(file) == data, path
