@@ -29,6 +29,7 @@ GOOD: dict[str, dict[str, Any]] = {
         "pose": {"head_x": 0, "head_y": -1, "neck_z": 0.5},
         "terms": [TERM],
         "slot": "front",
+        "quick": True,
     },
     "save": {"model": ID, "kind": "head_bounds", "value": BOUNDS},
     "accept": {"model": ID, "kind": "wink_morphs"},
@@ -57,10 +58,11 @@ def test_values_arrive_as_sent():
     assert isinstance(draw, protocol.Draw)
     assert draw.framing == protocol.Framing("front", 0.0, 17.5, 3.0)
     assert (draw.size, draw.pose, draw.slot) == (384, (0.0, -1.0, 0.5), "front")
+    assert draw.quick is True
     assert draw.terms == (MorphTerm(3, 0.5, "left"),)
-    plain = parse(message("draw", pose=..., terms=..., slot=...))
+    plain = parse(message("draw", pose=..., terms=..., slot=..., quick=...))
     assert isinstance(plain, protocol.Draw)
-    assert (plain.pose, plain.terms, plain.slot) == ((0, 0, 0), (), "")
+    assert (plain.pose, plain.terms, plain.slot, plain.quick) == ((0, 0, 0), (), "", False)
     save = parse(message("save", kind="wink_morphs", value={"eyes": EYES, "mouth_open": []}))
     assert isinstance(save, protocol.Save)
     assert isinstance(save.value, protocol.MorphsValue)
@@ -88,7 +90,7 @@ def test_keys_are_exactly_those(kind):
     with pytest.raises(ProtocolError, match="unknown keys") as caught:
         parse(message(kind, path="/etc/passwd"))
     assert "/etc" not in str(caught.value)
-    optional = {"pose", "terms", "slot"} if kind == "draw" else set()
+    optional = {"pose", "terms", "slot", "quick"} if kind == "draw" else set()
     for key in GOOD[kind].keys() - optional:
         with pytest.raises(ProtocolError, match=f"lacks {key}"):
             parse(message(kind, **{key: ...}))
@@ -104,6 +106,7 @@ def test_wrong_types_everywhere(kind, value):
     for key in GOOD[kind]:
         allowed = (key in ("terms", "models") and value == []) or (key == "pose" and value == {})
         allowed |= key in ("slot", "reason") and value == "1"
+        allowed |= key == "quick" and value is True
         if allowed:
             continue
         text = message(kind, **{key: value}).replace("-Infinity", "-1e999").replace("Infinity", "1e999")

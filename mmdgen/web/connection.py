@@ -19,7 +19,7 @@ from collections.abc import Callable
 from concurrent.futures import Executor
 from typing import Any
 
-from starlette.websockets import WebSocket
+from starlette.websockets import WebSocket, WebSocketDisconnect
 
 from mmdgen.errors import MmdgenError
 from mmdgen.web import protocol
@@ -33,6 +33,7 @@ MOST_WAITING = 32  # pictures to be drawn
 RATE, BURST = 300.0, 600.0  # messages a second; the page sends about 100 while something is dragged
 MOST_REFUSED = 200  # messages over that rate before the socket is closed
 SEND_TIMEOUT_S = 30.0
+CLOSE_TIMEOUT_S = 1.0
 
 
 class Connection:
@@ -58,8 +59,10 @@ class Connection:
             await asyncio.wait(both, return_when=asyncio.FIRST_COMPLETED)
             for task in both:
                 if task.done() and not task.cancelled() and isinstance(task.exception(), TimeoutError):
-                    with contextlib.suppress(RuntimeError):  # it takes nothing, not even its end
-                        await self._socket.close(1008)
+                    # It takes nothing, perhaps not even its end: then the server's pings end it, and nobody waits here.
+                    with contextlib.suppress(RuntimeError, WebSocketDisconnect, TimeoutError):
+                        async with asyncio.timeout(CLOSE_TIMEOUT_S):
+                            await self._socket.close(1008)
         finally:
             self._draws.clear()
             left = both | self._tasks

@@ -28,7 +28,7 @@ from mmdgen.render.renderer import Renderer
 from mmdgen.render.upload import Textures
 from mmdgen.render.view import View
 from mmdgen.web.protocol import FRONT, Draw, Framing
-from mmdgen.web.ready import Ready, decode, live_view, prepare
+from mmdgen.web.ready import SAMPLES, Ready, decode, live_view, prepare
 from mmdgen.web.subject import Subject
 
 BUDGET_BYTES = 1 << 30
@@ -297,7 +297,7 @@ class Studio:
         half = draw.framing.height / 2
         low, high = ready.subject.heights
         near = low <= draw.framing.y - half and draw.framing.y + half <= high
-        view = live_view(draw.framing, draw.size, ready.depth)
+        view = live_view(draw.framing, draw.size, ready.depth, samples=1 if draw.quick else SAMPLES)
         scene = self._scene(renderer, ready, Needs.of(model, flat), near, draw.terms, center_x, view)
         pixels = scene.picture(view, flat, draw.pose)
         renderer.trim(MOST_TARGETS)

@@ -65,7 +65,10 @@ class Open:
 
 @dataclass(frozen=True, slots=True)
 class Draw:
-    """A picture of `model` with `terms` applied and the head turned by `pose` (head_x, head_y, neck_z in [-1, 1])."""
+    """A picture of `model` with `terms` applied and the head turned by `pose` (head_x, head_y, neck_z in [-1, 1]).
+
+    A `quick` one has a single sample a pixel: for what is dragged.
+    """
 
     request: int
     model: str
@@ -74,6 +77,7 @@ class Draw:
     pose: tuple[float, float, float]
     terms: tuple[MorphTerm, ...]
     slot: str
+    quick: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -266,6 +270,9 @@ def _draw(request: int, value: dict[str, Any]) -> Draw:
     slot = value.get("slot", "")
     if not isinstance(slot, str) or len(slot) > 32:
         _refuse("slot must be a text of at most 32 characters")
+    quick = value.get("quick", False)
+    if not isinstance(quick, bool):
+        _refuse("quick must be true or false")
     return Draw(
         request,
         _model(value["model"]),
@@ -274,6 +281,7 @@ def _draw(request: int, value: dict[str, Any]) -> Draw:
         _pose(value.get("pose", {})),
         _terms(value.get("terms", []), "terms", stored=False),
         slot,
+        quick,
     )
 
 
@@ -312,7 +320,7 @@ _Reader = tuple[set[str], set[str], Callable[[int, dict[str, Any]], Message]]
 # type -> its keys, which of them may be left out, what makes the record
 _READERS: dict[str, _Reader] = {
     "open": ({"model"}, set(), lambda request, value: Open(request, _model(value["model"]))),
-    "draw": ({"model", "view", "size", "pose", "terms", "slot"}, {"pose", "terms", "slot"}, _draw),
+    "draw": ({"model", "view", "size", "pose", "terms", "slot", "quick"}, {"pose", "terms", "slot", "quick"}, _draw),
     "save": ({"model", "kind", "value"}, set(), _save),
     "accept": (
         {"model", "kind"},

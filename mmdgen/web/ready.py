@@ -19,6 +19,7 @@ from mmdgen.web.protocol import FRONT, Framing
 from mmdgen.web.subject import Subject
 
 LARGEST_SIDE = 2048  # texels: finer ones cannot be seen in pictures of at most 1024 pixels, but cost seconds
+SAMPLES = 4  # a pixel, of pictures that are looked at in peace
 
 
 @dataclass(slots=True)
@@ -49,7 +50,7 @@ class Ready:
             self.textures = None
 
 
-def live_view(framing: Framing, size: int, depth: tuple[float, float, float]) -> View:
+def live_view(framing: Framing, size: int, depth: tuple[float, float, float], samples: int = SAMPLES) -> View:
     """Return the view of a framing. `depth` is the middle (x, z) of the model and how far it reaches from there, MU."""
     x, z, reach = depth
     stand = 2 * reach + 1.0
@@ -57,7 +58,7 @@ def live_view(framing: Framing, size: int, depth: tuple[float, float, float]) ->
         place, target = (framing.across, framing.y, z - stand), (framing.across, framing.y, z)
     else:  # from the character's left, so that z grows to the right
         place, target = (x + stand, framing.y, framing.across), (x, framing.y, framing.across)
-    return View.through(Camera(place, target, 0.5, 2 * stand, None, framing.height), size=size)
+    return View.through(Camera(place, target, 0.5, 2 * stand, None, framing.height), size=size, samples=samples)
 
 
 def prepare(subject: Subject) -> Ready:

@@ -22,6 +22,7 @@ export class Actions {
     this.socket = socket;
     this.saver = saver;
     this.opened = new Map(); // answers to `open` asked for ahead: id -> answer
+    this.onahead = null; // draws a model that comes next: (id, answer to `open`, whether it is still wanted)
     on("row", (row) => this.opened.delete(row.id));
   }
 
@@ -69,11 +70,13 @@ export class Actions {
       if (beside && !next.includes(beside)) next.push(beside);
       if (next.length) this.socket.hint({ type: "prefetch", models: next });
       for (const wanted of [next[0], beside]) {
-        if (!wanted || this.opened.has(wanted)) continue;
+        if (!wanted || state.current !== id) continue;
         try {
-          const answer = await this.socket.request({ type: "open", model: wanted });
+          const answer = this.opened.get(wanted) ?? (await this.socket.request({ type: "open", model: wanted }));
           if (this.opened.size > AHEAD) this.opened.clear();
-          if (wanted !== state.current) this.opened.set(wanted, answer);
+          if (wanted === state.current) continue;
+          this.opened.set(wanted, answer);
+          await this.onahead?.(wanted, answer, () => state.current === id);
         } catch {
           // it is told when the model is opened
         }

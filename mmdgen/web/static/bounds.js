@@ -3,7 +3,7 @@
 import { byId, clamp, el, fixed, setText } from "./dom.js";
 import { LINES, Lines } from "./lines.js";
 import { drawBounds, drawBox, drawMachine, drawRuler } from "./overlay.js";
-import { Picture } from "./picture.js";
+import { Picture, extentOf } from "./picture.js";
 import { emit, state } from "./state.js";
 
 const KIND = "head_bounds";
@@ -15,24 +15,27 @@ const POSES = [
 const FULL_TURN_DEG = 15; // what a pose of 1 is
 const LEAST_HEIGHT = 0.05; // MU between chin and skull top
 const MOST_ZOOM = 10;
+const STRAIGHT = { head_x: 0, head_y: 0, neck_z: 0 };
+const MOVING_ROOM = 1.3; // of the framing's height: what is drawn while a line is moved
 const MARGIN = 0.06; // in front of the face from the side, of the picture's width
 
 export class BoundsView {
-  constructor(socket, saver) {
+  constructor(socket, saver, ahead) {
     this.saver = saver;
+    this.ahead = ahead;
     this.active = "chin_y";
     this.zoom = 1;
     this.sideMiddle = null; // z in the middle of the side view, once a picture has shown where the head is
     this.middle = null; // of the front view while zoomed
-    this.pose = { head_x: 0, head_y: 0, neck_z: 0 };
+    this.pose = STRAIGHT;
     const over = (side) => (context, picture) => {
       const suggested = state.model?.suggested?.bounds;
       if (suggested) drawMachine(context, picture, suggested, side ? null : suggested.center_x);
       if (!side) drawRuler(context, picture);
     };
-    this.front = new Picture(socket, byId("front"), "front", { paint: over(false) });
-    this.side = new Picture(socket, byId("side"), "side", { paint: over(true) });
-    this.framing = new Picture(socket, byId("framing"), "framing", { paint: drawBox });
+    this.front = new Picture(socket, ahead, byId("front"), "front", { paint: over(false) });
+    this.side = new Picture(socket, ahead, byId("side"), "side", { paint: over(true) });
+    this.framing = new Picture(socket, ahead, byId("framing"), "framing", { paint: drawBox });
     const moved = (name, value, done) => this.set(name, value, done ? "save" : "drag");
     const chosen = (name) => this.choose(name);
     this.lines = new Lines(byId("front-stage"), this.front, { moved, chosen });
@@ -86,31 +89,60 @@ export class BoundsView {
   look(live = false) {
     const { model } = state;
     if (!model || !this.front.width || !this.side.width) return;
-    const middle = this.middle ?? model.front.center;
-    const common = { model: state.current, pose: { head_x: 0, head_y: 0, neck_z: 0 }, terms: [] };
-    this.front.show(
-      { ...common, view: { from: "front", center: middle, height: model.front.height / this.zoom } },
-      live,
-    );
-    const side = { from: "side", center: [model.side.center[0], middle[1]], height: 1 };
-    side.height = Math.min(this.side.height, 1.25 * this.side.width) / this.front.scale;
-    if (this.sideMiddle !== null) side.center[0] = this.sideMiddle;
-    const cover = this.sideMiddle === null ? model.side.height : 0; // all of the head, to find its place
-    this.side.show({ ...common, view: side, cover }, live);
+    const front = this.#frontWish(state.current, model, this.middle ?? model.front.center, this.zoom);
+    this.front.show(front, live);
+    this.side.show(this.#sideWish(state.current, model, front, this.sideMiddle), live);
     this.lines.place();
     this.sideLines.place();
   }
 
-  /** Bring the head into the middle of the side view or, where it is too deep for that, its face, which looks left. */
+  #frontWish(id, model, center = model.front.center, zoom = 1) {
+    return { model: id, pose: STRAIGHT, terms: [], view: { from: "front", center, height: model.front.height / zoom } };
+  }
+
+  /** What the side shows beside `front`; `middle` (z) is null as long as nobody knows where the head is. */
+  #sideWish(id, model, front, middle) {
+    const scale = Math.min(this.front.height, 1.25 * this.front.width) / front.view.height;
+    const height = Math.min(this.side.height, 1.25 * this.side.width) / scale;
+    const view = { from: "side", center: [middle ?? model.side.center[0], front.view.center[1]], height };
+    const cover = middle === null ? model.side.height : 0; // all of the head, to find its place
+    return { model: id, pose: STRAIGHT, terms: [], view, cover };
+  }
+
+  /** Return the middle (z) of the side view: the head's or, where it is too deep for that, so that its face, which looks
+   * left, is seen. `wide` and `image` are a picture that shows all of it. */
+  #middleOf(model, wish, wide, image) {
+    const found = extentOf(wide, image, model.bounds.chin_y, model.bounds.top_y);
+    const [near, far] = found ?? [model.side.center[0], model.side.center[0]];
+    const room = (this.side.width * wish.view.height) / Math.min(this.side.height, 1.25 * this.side.width);
+    const isWhole = far - near <= (1 - 2 * MARGIN) * room;
+    return isWhole ? (near + far) / 2 : near + (0.5 - MARGIN) * room;
+  }
+
   #placeSide() {
     if (this.sideMiddle !== null || !state.model) return;
-    const { chin_y: chin, top_y: top } = state.model.bounds;
-    const found = this.side.extent(chin, top);
-    const [near, far] = found ?? [state.model.side.center[0], state.model.side.center[0]];
-    const room = this.side.width / this.side.scale;
-    const isWhole = far - near <= (1 - 2 * MARGIN) * room;
-    this.sideMiddle = isWhole ? (near + far) / 2 : near + (0.5 - MARGIN) * room;
+    const { wish, view, image } = this.side.drawn;
+    this.sideMiddle = this.#middleOf(state.model, wish, view, image);
     this.look(true);
+  }
+
+  #frameWish(id, { chin_y: chin, top_y: top, center_x: center }, pose, room) {
+    const view = { from: "front", center: [center, (chin + top) / 2], height: 2 * (top - chin) };
+    return { model: id, view, pose, terms: [], room };
+  }
+
+  /** Draw what `open` will show of a model, as long as `wanted()` holds. */
+  async prepare(id, model, wanted) {
+    if (!this.front.width || !this.side.width) return;
+    const front = this.#frontWish(id, model);
+    const side = this.#sideWish(id, model, front, null);
+    await this.ahead.draw(this.front.request(front), wanted);
+    await this.ahead.draw(this.framing.request(this.#frameWish(id, model.bounds, STRAIGHT)), wanted);
+    const request = this.side.request(side);
+    const image = await this.ahead.draw(request, wanted);
+    if (!image || !wanted()) return;
+    const middle = this.#middleOf(model, side, request.view, image);
+    await this.ahead.draw(this.side.request(this.#sideWish(id, model, front, middle)), wanted);
   }
 
   refresh(live = false) {
@@ -132,19 +164,18 @@ export class BoundsView {
     for (const row of byId("values").children) row.classList.toggle("active", row.dataset.line === this.active);
   }
 
-  frame(live = false) {
-    const { chin_y: chin, top_y: top, center_x: center } = state.model.bounds;
-    const view = { from: "front", center: [center, (chin + top) / 2], height: 2 * (top - chin) };
-    this.framing.show({ model: state.current, view, pose: this.pose, terms: [] }, live);
+  /** Show the framing. Where a line is moved it shows a part of one picture after another, drawn with room around. */
+  frame(live = false, room = MOVING_ROOM) {
+    this.framing.show(this.#frameWish(state.current, state.model.bounds, this.pose, room), live);
   }
 
   turn(pose, live = false) {
     this.straighten(pose);
-    if (state.model) this.frame(live);
+    if (state.model) this.frame(live, 1);
   }
 
   /** Set the sliders without a picture. */
-  straighten(pose = { head_x: 0, head_y: 0, neck_z: 0 }) {
+  straighten(pose = STRAIGHT) {
     this.pose = pose;
     for (const [name, { input, out }] of this.sliders) {
       input.value = String(pose[name]);
@@ -162,6 +193,7 @@ export class BoundsView {
 
   /** Move a line. `how`: "drag" only shows it, "save" stores it, "soon" stores it after a quiet time (keys). */
   set(name, value, how) {
+    if (!state.model) return; // the next model is not here yet
     const { bounds } = state.model;
     let put = value;
     if (name === "chin_y") put = Math.min(value, bounds.top_y - LEAST_HEIGHT);
@@ -224,7 +256,7 @@ export class BoundsView {
   reset() {
     this.zoom = 1;
     this.middle = null;
-    this.turn({ head_x: 0, head_y: 0, neck_z: 0 });
+    this.turn(STRAIGHT);
     this.look();
   }
 

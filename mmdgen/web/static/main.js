@@ -1,6 +1,7 @@
 // Where it starts: the parts are made, wired to each other and to the keys, and the first model is opened.
 
 import { Actions } from "./actions.js";
+import { Ahead } from "./ahead.js";
 import { BoundsView } from "./bounds.js";
 import { Chrome } from "./chrome.js";
 import { HelpDialog, RejectDialog } from "./dialogs.js";
@@ -15,14 +16,18 @@ import { WinksView } from "./winks.js";
 
 const socket = new Socket();
 const saver = new Saver(socket);
+const ahead = new Ahead(socket);
 const chrome = new Chrome();
 const actions = new Actions(socket, saver);
 const models = new ModelList(actions);
-const views = { head_bounds: new BoundsView(socket, saver), wink_morphs: new WinksView(socket, saver) };
+const views = { head_bounds: new BoundsView(socket, saver, ahead), wink_morphs: new WinksView(socket, saver, ahead) };
 const reject = new RejectDialog({
   reject: (reason) => actions.reject(reason),
   unreject: () => actions.unreject(),
 });
+
+actions.onahead = (id, model, wanted) => views[state.kind].prepare(id, model, wanted);
+on("row", (row) => ahead.drop(row.id));
 
 function cycleFilter(by) {
   setFilter(FILTERS[(FILTERS.indexOf(state.filter) + by + FILTERS.length) % FILTERS.length]);

@@ -2,11 +2,12 @@
 
 import { byId, cap, el, setShown, setText } from "./dom.js";
 import { Picture } from "./picture.js";
-import { SLOTS, describe, sameTerms, termsOf } from "./terms.js";
+import { SLOTS, copyTerms, describe, sameTerms, termsOf } from "./terms.js";
 
 export class Slots {
   /** `pick(slot)` shows a slot large, `assign(slot)` puts the current morph in, `clear(slot)` empties it. */
-  constructor(socket, { pick, clear }) {
+  constructor(socket, ahead, { pick, clear }) {
+    this.ahead = ahead;
     this.cells = new Map();
     this.waiting = []; // cells whose pictures are out of date: drawn one after the other
     this.drawing = null;
@@ -31,7 +32,7 @@ export class Slots {
       });
       const root = el("div", { class: "slot", data: { slot: slot.name } }, choose, empty);
       byId(slot.group ? `slots-${slot.group.toLowerCase()}` : "slots-mouth").append(root);
-      const picture = new Picture(socket, canvas, `slot-${slot.name}`, { fit: "width" });
+      const picture = new Picture(socket, ahead, canvas, `slot-${slot.name}`, { fit: "width" });
       picture.ondrawn = picture.onfailed = () => this.#next(slot.name);
       this.cells.set(slot.name, { ...slot, root, choose, text, mark, empty, picture, shown: null });
     }
@@ -54,14 +55,24 @@ export class Slots {
       setText(cell.mark, differs ? "●" : "");
       cell.mark.title = differs ? `The machine has: ${describe(model, suggested) || "nothing"}` : "";
       if (differs) cell.choose.setAttribute("aria-label", `${cell.choose.ariaLabel}; ${cell.mark.title}`);
-      const view = cell.name === "mouth_open" ? model.mouth_view : model.eyes_view.both;
-      const shown = JSON.stringify([id, view, terms]);
+      const wish = this.#wish(id, model, cell.name);
+      const shown = JSON.stringify(wish);
       if (shown === cell.shown) continue;
       cell.shown = shown;
-      const wish = { model: id, view: { from: "front", ...view }, terms: [...terms] };
       this.waiting = this.waiting.filter((each) => each.name !== cell.name);
       this.waiting.push({ name: cell.name, wish });
     }
+  }
+
+  #wish(id, model, name) {
+    const { center, height } = name === "mouth_open" ? model.mouth_view : model.eyes_view.both;
+    return { model: id, view: { from: "front", center, height }, terms: copyTerms(termsOf(model, name)) };
+  }
+
+  /** Draw what all slots will show of a model, as long as `wanted()` holds. */
+  async prepare(id, model, wanted) {
+    for (const { name, picture } of this.cells.values())
+      await this.ahead.draw(picture.request(this.#wish(id, model, name)), wanted);
   }
 
   /** Draw what is out of date, one picture at a time so that the large one never waits for long. */

@@ -12,12 +12,13 @@ const AREAS = ["eyes", "mouth", "face"];
 const STRAIGHT = { head_x: 0, head_y: 0, neck_z: 0 };
 
 export class WinksView {
-  constructor(socket, saver) {
+  constructor(socket, saver, ahead) {
     this.saver = saver;
-    this.close = new Picture(socket, byId("close"), "close", { fit: "width" });
+    this.ahead = ahead;
+    this.close = new Picture(socket, ahead, byId("close"), "close", { fit: "width" });
     this.dragging = false; // the small pictures wait meanwhile
     this.close.ondrawn = this.close.onfailed = () => this.dragging || this.slots.draw();
-    this.slots = new Slots(socket, { pick: (slot) => this.pick(slot), clear: (slot) => this.clearSlot(slot) });
+    this.slots = new Slots(socket, ahead, { pick: (slot) => this.pick(slot), clear: (slot) => this.clearSlot(slot) });
     this.list = new MorphList((morph) => this.tryMorph(morph));
     this.editor = new TermEditor(byId("terms"), {
       changed: (index, change, done) => this.change(index, change, done),
@@ -84,10 +85,7 @@ export class WinksView {
     const { model } = state;
     const id = state.current;
     const area = this.shownArea;
-    const place = { eyes: model.eyes_view.both, mouth: model.mouth_view, face: model.front }[area];
-    this.close.fit = area === "eyes" ? "width" : "whole";
-    const terms = this.before ? [] : copyTerms(this.terms).filter((term) => term.weight !== 0);
-    this.close.show({ model: id, view: { from: "front", ...place }, pose: STRAIGHT, terms }, live);
+    this.close.show(this.#wish(id, model, area, this.before ? [] : this.terms), live);
     this.editor.show(model, this.terms, this.active, Boolean(this.slot));
     if (this.dragging) return; // nothing else changes until it is let go
     for (const each of AREAS) byId(`area-${each}`).setAttribute("aria-pressed", String(each === area));
@@ -99,6 +97,21 @@ export class WinksView {
     setShown(byId("assign-hint"), !this.slot);
     this.list.mark(this.slot ? this.terms[this.active]?.morph : this.trial?.morph, this.#uses());
     this.slots.refresh(model, id, this.slot);
+  }
+
+  #wish(id, model, area, terms) {
+    const place = { eyes: model.eyes_view.both, mouth: model.mouth_view, face: model.front }[area];
+    const view = { from: "front", center: place.center, height: place.height };
+    const fit = area === "eyes" ? "width" : "whole";
+    return { model: id, view, pose: STRAIGHT, terms: copyTerms(terms).filter((term) => term.weight !== 0), fit };
+  }
+
+  /** Draw what `open` will show of a model, as long as `wanted()` holds. */
+  async prepare(id, model, wanted) {
+    if (!this.close.width) return;
+    const terms = termsOf(model, "normal_both");
+    await this.ahead.draw(this.close.request(this.#wish(id, model, "eyes", terms)), wanted);
+    await this.slots.prepare(id, model, wanted);
   }
 
   /** Return, for each morph number, the keys of the slots that use it. */
