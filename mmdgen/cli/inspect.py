@@ -154,6 +154,7 @@ def describe_shard(path: Path) -> dict[str, Any]:
             "bytes": path.stat().st_size,
             "image_size": header.config.image_size,
             "expression_encoding": header.config.expression_encoding,
+            "flow": header.config.flow,
             "plan": header.plan,
             "pose": pose,
             "models": [
@@ -179,6 +180,7 @@ def describe_dataset(path: Path) -> dict[str, Any]:
         "code_version": manifest.code_version,
         "image_size": manifest.config.image_size,
         "expression_encoding": manifest.config.expression_encoding,
+        "flow": manifest.config.flow,
         "settings": dict(manifest.config.settings),
         "bytes": manifest.bytes,
         "splits": {

@@ -113,6 +113,9 @@ def default_annotations() -> Path | None:
     help="Scale of the highlights; 0: none.",
 )
 @click.option("--compact", is_flag=True, help="Store expression images as differences: nearly half the size.")
+@click.option(
+    "--flow", is_flag=True, help="Also store where what the posed picture shows is in the expression picture."
+)
 @click.option("--shard-size", type=click.IntRange(1), help="Samples a shard [a sixteenth of --poses, 128 to 1024].")
 @click.option("--limit", type=click.IntRange(1), help="Use so many models at most.")
 @click.option(
@@ -143,6 +146,7 @@ def command(
     outline: float,
     specular: float,
     compact: bool,
+    flow: bool,
     shard_size: int | None,
     limit: int | None,
     characters: int | None,
@@ -190,6 +194,7 @@ def command(
         splits=read_rules(splits) if splits else None,
         characters=characters,
         include_unsure=include_unsure,
+        flow=flow,
     )
     view = ProgressView(progress)
     try:

@@ -26,10 +26,10 @@ class RenderOptions:
 
     `size` pixels square and `samples` a pixel; `shading` is ``phong`` or ``mmd``. For `phong`, the ambient light is
     drawn once a model from `ambient`, and `specular` scales the highlights. `outline` scales the edges. `compact`
-    stores expression images as differences from the rest image. `shard_size` 0 chooses it. `limit` models at most.
-    `include_unsure` also uses models about whose automatic annotation mmdgen is not sure. `splits` are the splits
-    file's patterns. `characters` is how many procedural characters were made for it, None for
-    a folder of models.
+    stores expression images as differences from the rest image. `flow` adds every sample's displacement from the posed
+    to the expression image. `shard_size` 0 chooses it. `limit` models at most. `include_unsure` also uses models about
+    whose automatic annotation mmdgen is not sure. `splits` are the splits file's patterns. `characters` is how many
+    procedural characters were made for it, None for a folder of models.
     """
 
     poses: Mapping[str, int]
@@ -48,6 +48,7 @@ class RenderOptions:
     characters: int | None = None
     include_unsure: bool = False
     vocabulary: str = THA1.name
+    flow: bool = False
 
     def __post_init__(self) -> None:
         if not any(self.poses.values()) or any(count < 0 for count in self.poses.values()):
@@ -90,7 +91,7 @@ class RenderOptions:
 
     def to_json(self) -> dict[str, Any]:
         """Return the plan's options: what must be the same for a run to go on."""
-        return {
+        value = {
             **{f"{split}_poses": self.poses.get(split, 0) for split in SPLITS},
             "seed": self.seed,
             "size": self.size,
@@ -108,6 +109,8 @@ class RenderOptions:
             "include_unsure": self.include_unsure,
             "vocabulary": self.vocabulary,
         }
+        # Only where it is asked for, so that plans without it are the bytes that they were before it existed.
+        return {**value, "flow": True} if self.flow else value
 
     @classmethod
     def from_json(cls, value: Mapping[str, Any]) -> RenderOptions:
@@ -122,9 +125,9 @@ class RenderOptions:
         """Return in words which options `now` has otherwise."""
         before, after = self.to_json(), now.to_json()
         return [
-            f"{_flag(key)} was {_shown(before[key])}, now {_shown(after[key])}"
-            for key in after
-            if before[key] != after[key]
+            f"{_flag(key)} was {_shown(before.get(key, False))}, now {_shown(after.get(key, False))}"
+            for key in {**after, **before}
+            if before.get(key, False) != after.get(key, False)
         ]
 
     def dataset_config(self) -> DatasetConfig:
@@ -139,6 +142,7 @@ class RenderOptions:
             image_size=self.size,
             expression_encoding=RESIDUAL if self.compact else PLAIN,
             settings=settings,
+            flow=self.flow,
         )
 
 
@@ -155,7 +159,7 @@ def command_line(options: RenderOptions) -> str:
             text = "FILE" if key == "splits" else str(value)
         if value is True:
             words.append(_flag(key))
-        elif (value != defaults[key] or key == "train_poses") and key not in ("vocabulary", "directional"):
+        elif (value != defaults.get(key) or key == "train_poses") and key not in ("vocabulary", "directional"):
             words.append(f"{_flag(key)} {text}")
     return " ".join(words)
 

@@ -16,8 +16,8 @@ from typing import Any
 
 import numpy as np
 
-from mmdgen.dataset.codec import encode_image
-from mmdgen.dataset.schema import ModelEntry, ShardInfo
+from mmdgen.dataset.codec import encode_flow, encode_image, encode_visibility
+from mmdgen.dataset.schema import NO_SURFACE, DatasetConfig, ModelEntry, ShardInfo
 from mmdgen.dataset.writer import ShardBuilder
 from mmdgen.errors import DatasetError, EngineError
 from mmdgen.fsio import write_json
@@ -160,19 +160,22 @@ def _draw(
     """Draw a model's rest, expression and posed images and add them to the shard: all of them or, on an error, none."""
     model = plan.models[part.model]
     poses = sample_poses(VOCABULARIES[plan.options.vocabulary], plan.options.seed, model.id, part.first, part.count)
-    residual = builder.header.config.residual
+    config = builder.header.config
+    residual = config.residual
+    surface: list[np.ndarray] = []
     with backend.scene(prepared) as scene:
         rest = scene.rest()
         note(("images", 1))
         encoded_rest = encoder.submit(encode_image, rest)
         expressions = _encoded(scene.expressions(poses), rest if residual else None, encoder, note)
-        posed = _encoded(scene.posed(poses), None, encoder, note)
-    for name, images in (("expression", expressions), ("posed", posed)):
+        posed = _encoded(_noting(scene.posed(poses), surface if config.flow else None), None, encoder, note)
+        flows = _encoded_flows(scene.flows(poses), surface, config, encoder) if config.flow else [None] * part.count
+    for name, images in (("expression", expressions), ("posed", posed), ("flow", flows)):
         if len(images) != part.count:
             raise EngineError(f"the renderer made {len(images)} {name} images of {part.count}")
     row = builder.add_model(entry_of(plan, model), encoded_rest.result())
-    for pose, expression, turned in zip(poses, expressions, posed, strict=True):
-        builder.add_sample(row, pose, expression, turned)
+    for pose, expression, turned, flow in zip(poses, expressions, posed, flows, strict=True):
+        builder.add_sample(row, pose, expression, turned, *(flow or ()))
 
 
 def _encoded(
@@ -193,6 +196,40 @@ def _encoded(
     note(("images", unreported))
     finished += [future.result() for future in waiting]
     return finished
+
+
+def _noting(images: Iterator[np.ndarray], surface: list[np.ndarray] | None) -> Iterator[np.ndarray]:
+    """Pass pictures on; add to `surface` where each is at least half opaque, as packed bits."""
+    for image in images:
+        if surface is not None:
+            surface.append(np.packbits(image[..., 3] >= 128))
+        yield image
+
+
+def _encoded_flows(
+    flows: Iterator[tuple[np.ndarray, np.ndarray]],
+    surface: list[np.ndarray],
+    config: DatasetConfig,
+    encoder: ThreadPoolExecutor,
+) -> list[tuple[bytes, bytes]]:
+    """Compress flows and visibilities while the next ones are drawn, with a bounded number of them waiting.
+
+    A pixel whose centre a surface just covers, and which is mostly transparent all the same, has no surface.
+    """
+
+    def encode(flow: np.ndarray, visibility: np.ndarray, packed: np.ndarray) -> tuple[bytes, bytes]:
+        opaque = np.unpackbits(packed, count=visibility.size).reshape(visibility.shape).view(bool)
+        visibility = np.where(opaque, visibility, np.uint8(NO_SURFACE))
+        flow = np.where(visibility[..., None] == NO_SURFACE, np.float32(0), flow)
+        return encode_flow(flow, config.flow_dtype), encode_visibility(visibility)
+
+    waiting: deque[Future[tuple[bytes, bytes]]] = deque()
+    finished: list[tuple[bytes, bytes]] = []
+    for (flow, visibility), packed in zip(flows, surface, strict=True):
+        waiting.append(encoder.submit(encode, flow, visibility, packed))
+        if len(waiting) > PENDING_IMAGES:
+            finished.append(waiting.popleft().result())
+    return finished + [future.result() for future in waiting]
 
 
 def ambient_of(plan: Plan, model: UsableModel) -> float:

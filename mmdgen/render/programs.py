@@ -73,6 +73,19 @@ class Programs:
         """Return the program that writes posed positions, for comparison with the oracle."""
         return self._get("model.vert", None, {**_BODY, **geometry, "FEEDBACK": 1}, ("v_position",))
 
+    def surface(self, geometry: dict[str, int]) -> moderngl.Program:
+        """Return the program that writes posed positions, normals and uv, for `flow`."""
+        defines = {**_BODY, **geometry, "FEEDBACK": 1}
+        return self._get("model.vert", None, defines, ("v_position", "v_normal", "v_uv"))
+
+    def flow(self, defines: dict[str, int]) -> moderngl.Program:
+        """Return the program that draws which surface is where; see flow.vert.glsl and flow.frag.glsl."""
+        return self._get("flow.vert", "flow.frag", defines)
+
+    def flow_resolve(self) -> moderngl.Program:
+        """Return the program that makes displacements and visibility of surfaces."""
+        return self._get("resolve.vert", "flow_resolve.frag", {})
+
     def resolve(self, grid: int, *, linear: bool) -> moderngl.Program:
         """Return the program that averages `grid` x `grid` samples: linear light, or sRGB values as they are."""
         return self._get("resolve.vert", "resolve.frag", {"GRID": grid, "LINEAR": int(linear)})

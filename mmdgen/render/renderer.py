@@ -12,6 +12,7 @@ import moderngl
 
 from mmdgen.errors import RenderError
 from mmdgen.render.context import create_context, describe, is_software
+from mmdgen.render.flow import FlowTarget
 from mmdgen.render.prepare import Prepared
 from mmdgen.render.programs import Programs
 from mmdgen.render.scene import Scene
@@ -42,6 +43,8 @@ class Renderer:
         self.programs = Programs(self.context)
         self.tiles = tiles or (SOFTWARE_TILES if is_software(self.context) else GPU_TILES)
         self._targets: dict[tuple, Target] = {}
+        self._flow_targets: dict[tuple, FlowTarget] = {}
+        self._flow_resolver: tuple[moderngl.Program, moderngl.VertexArray] | None = None
         self._ramps: dict[int, moderngl.Texture] = {}
         self._resolves: dict[tuple[int, bool], tuple[moderngl.Program, moderngl.VertexArray]] = {}
         self._white = self.context.texture((1, 1), 4, b"\xff\xff\xff\xff")
@@ -72,6 +75,19 @@ class Renderer:
         self._targets[key] = target  # the last one used comes last
         return target
 
+    def flow_target(self, size: int, tiles: tuple[int, int]) -> FlowTarget:
+        """Return the (kept) target for flows of `size` pixels."""
+        if (size, tiles) not in self._flow_targets:
+            self._flow_targets[size, tiles] = FlowTarget(self.context, size, tiles)
+        return self._flow_targets[size, tiles]
+
+    def flow_resolver(self) -> tuple[moderngl.Program, moderngl.VertexArray]:
+        """Return the program that makes flows of what `FlowDrawer` has drawn, and its triangle."""
+        if self._flow_resolver is None:
+            program = self.programs.flow_resolve()
+            self._flow_resolver = (program, self.context.vertex_array(program, []))
+        return self._flow_resolver
+
     def trim(self, count: int) -> None:
         """Free all but the `count` targets used last. No generator of pictures may be under way."""
         for key in list(self._targets)[: max(0, len(self._targets) - count)]:
@@ -94,14 +110,17 @@ class Renderer:
 
     def release(self) -> None:
         """Free everything, the context last."""
-        for target in self._targets.values():
+        for target in (*self._targets.values(), *self._flow_targets.values()):
             target.release()
+        if self._flow_resolver is not None:
+            self._flow_resolver[1].release()
         for _, triangle in self._resolves.values():
             triangle.release()
         for item in (*self._ramps.values(), *self._clamps):
             item.release()
         self._ramps.clear()
         self._targets.clear()
+        self._flow_targets.clear()
         self._resolves.clear()
         self._white.release()
         self.programs.release()

@@ -20,6 +20,7 @@ from mmdgen.pose.materials import material_states
 from mmdgen.pose.rig import Rig
 from mmdgen.render.context import check_errors
 from mmdgen.render.draws import DrawLists, InstanceLayout
+from mmdgen.render.flow import FlowDrawer, FlowPicture
 from mmdgen.render.prepare import Prepared, edge_push
 from mmdgen.render.target import Box, Target
 from mmdgen.render.upload import Textures, Upload
@@ -51,6 +52,7 @@ class Scene:
         self._lists = DrawLists(renderer, prepared, self._upload, self._layout)
         self._rest: np.ndarray | None = None
         self._instances_of: object = None  # whose poses are uploaded
+        self._flow: FlowDrawer | None = None
 
     # Pictures
 
@@ -75,6 +77,21 @@ class Scene:
                 poses[:, column] = rest[column]
         return self._images(poses, expression=True)
 
+    def flows(self, poses: np.ndarray) -> Iterator[FlowPicture]:
+        """Yield where what `posed` shows is in `expressions`, per pose of f32 [N, K]; see `FlowDrawer.flows`."""
+        if self._flow is None:
+            self._flow = FlowDrawer(
+                self._renderer,
+                self._prepared,
+                self._upload,
+                self._layout,
+                self._lists,
+                self._common,
+                self._box,
+                self._instance_data,
+            )
+        return self._flow.flows(self._checked(poses))
+
     def posed_vertices(self, pose: np.ndarray) -> np.ndarray:
         """Return the positions f32 [v, 3] MU of the kept vertices (`Rig.vertex`) as the vertex shader computes them."""
         self._write_instances(np.asarray(pose, np.float32)[None])
@@ -95,10 +112,13 @@ class Scene:
     # Batches
 
     def _images(self, poses: np.ndarray, expression: bool) -> Iterator[np.ndarray]:
+        return self._pictures(self._checked(poses), expression)
+
+    def _checked(self, poses: np.ndarray) -> np.ndarray:
         poses = np.asarray(poses, np.float32)
         if poses.ndim != 2 or poses.shape[1] != len(self._rig.binding.vocabulary.parameters):
             raise RenderError(f"poses must be [N, {len(self._rig.binding.vocabulary.parameters)}], found {poses.shape}")
-        return self._pictures(poses, expression)
+        return poses
 
     def _pictures(self, poses: np.ndarray, expression: bool) -> Iterator[np.ndarray]:
         return (self._single if self._renderer.tiles == (1, 1) else self._atlas)(poses, expression)
@@ -221,6 +241,10 @@ class Scene:
     def _write_instances(self, poses: np.ndarray) -> None:
         """Upload the instance data of up to `_CHUNK` poses."""
         self._instances_of = None
+        self._instances.write(self._instance_data(poses).tobytes())
+
+    def _instance_data(self, poses: np.ndarray) -> np.ndarray:
+        """Return the instance data of poses f32 [N, K], f32 [N, stride, 4]."""
         rig = self._rig
         data = np.zeros((len(poses), self._stride, 4), np.float32)
         rotation, translation = rig.evaluate(poses)
@@ -236,7 +260,7 @@ class Scene:
             states = material_states(rig.model, rig.binding, rig.flat, layout.dynamic, poses)[:, :, : layout.rows]
             end = layout.material_offset + layout.rows * len(layout.dynamic)
             data[:, layout.material_offset : end] = states.reshape(len(poses), -1, 4)
-        self._instances.write(data.tobytes())
+        return data
 
     def _pixel_box(self) -> Box | None:
         """Return the expression box in pixels from the bottom left, one pixel wider all round; None for everything."""
@@ -259,6 +283,8 @@ class Scene:
 
     def release(self) -> None:
         """Free the model's GL objects."""
+        if self._flow is not None:
+            self._flow.release()
         self._upload.release()
         self._instances.release()
 

@@ -117,7 +117,7 @@ class Upload:
         rig = prepared.rig
         self._context = context
         data = vertex_data(rig, second_uv=prepared.view.shading == MMD and rig.model.uv1 is not None)
-        self._layout = data[:0]
+        self.layout = data[:0]  # the fields of `vertices`
         self.vertices = context.buffer(data.tobytes())
         self.index = context.buffer(rig.index.tobytes())
         self.expression_index = context.buffer(rig.expression_index.tobytes() or bytes(4))
@@ -134,7 +134,7 @@ class Upload:
         key = (id(program), expression, indexed)
         if key not in self._arrays:
             index = (self.expression_index if expression else self.index) if indexed else None
-            content = [(self.vertices, *vertex_layout(self._layout, program))]
+            content = [(self.vertices, *vertex_layout(self.layout, program))]
             self._arrays[key] = self._context.vertex_array(program, content, index_buffer=index)
         return self._arrays[key]
 
