@@ -231,6 +231,14 @@ def test_an_eye_that_is_left_open_beneath_a_highlight_is_told(character, rendere
 # -- what is refuted is tried again ----------------------------------------------------------------------------------
 
 
+def test_a_dark_line_that_is_no_lids_line_does_not_exchange_the_shapes(character, renderer: Renderer) -> None:
+    """Seed 60249: below its closed lids another line is darker, and bends a little more under the smiling ones."""
+    model, truth = character(60249)
+    found = annotate_checked(model, renderer)
+    all_right(model, found, truth)
+    assert check_rendered(model, found, renderer).told_apart is None
+
+
 def test_a_wink_that_only_half_closes_gives_way_to_the_split_blink(character, renderer: Renderer):
     """0.7 of the way closes far enough for geometry; the picture shows the iris."""
     model, truth = character(11)

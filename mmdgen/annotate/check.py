@@ -4,8 +4,9 @@ Closing an eye must change that eye and nothing else and cover its iris; the lin
 slot says; the open mouth must show an opening. What the pictures refute is taken back and the next best is tried
 (`annotate_checked`). Limits come from the pictures of 66 models and of their other morphs: what closes an eye leaves
 0 to 3 % of its iris, what does not 14 % or more; between the closed eyes of one model the smiling one's score differs
-from the normal one's by 0.13 or more. あ opens 0.07 distances between the eyes or more. い opens up to 0.17, so the
-picture tells a mouth that opens from one that does not, and not which vowel it says: that is for names (`mouth.py`).
+from the normal one's by 0.13 or more, and is 0.28 or more. あ opens 0.07 distances between the eyes or more. い opens
+up to 0.17, so the picture tells a mouth that opens from one that does not, and not which vowel it says: that is for
+names (`mouth.py`).
 """
 
 from __future__ import annotations
@@ -35,6 +36,7 @@ OTHER_KEPT = 0.85  # of the other eye's iris
 OWN_CHANGE, ELSEWHERE = 0.7, 0.3  # of all change: in the eye that closes; outside of both eyes
 FAINT = 1.0  # mean change in the eyes (of 255) below which a picture shows nothing
 SMILES = 0.05  # by how much scores of a smiling and a normal line differ at least
+SMILING = 0.15  # the least score of a smiling line: below it, what was followed is no line of smiling lids
 MOUTH_OPEN, MOUTH_SHUT = 0.055, 0.035  # heights of the opening, in distances between the eyes
 HOLES = 0.01  # of the squared distance between the eyes
 _ROUNDS = 5
@@ -160,7 +162,7 @@ def _shapes(found: dict[str, SlotCheck]) -> bool | None:
     for side in (*SIDES, "both"):
         pair = [found.get(f"{shape}_{side}") for shape in ("normal", "smile")]
         scores = [_smile_score(item) if item is not None and item.verdict == RIGHT_ONE else None for item in pair]
-        if scores[0] is None or scores[1] is None:
+        if scores[0] is None or scores[1] is None or max(scores[0], scores[1]) < SMILING:
             continue
         more = scores[1] - scores[0]
         if more >= SMILES:
