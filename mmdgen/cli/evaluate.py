@@ -2,22 +2,26 @@
 
 from __future__ import annotations
 
+import importlib.util
 import json
-import sys
+import textwrap
 from pathlib import Path
 
 import click
-from tqdm import tqdm
 
+from mmdgen.cli.progress import ProgressView
+from mmdgen.cli.progress import option as progress_option
 from mmdgen.dataset.schema import SPLITS
 from mmdgen.errors import ConfigError, DatasetError
 from mmdgen.fsio import write_atomic, write_json
 
 JSON_FILE = "evaluation.json"
+_NEEDED = ("torch", "torchmetrics", "safetensors")
 
 
 @click.command()
 @click.option("--run", type=click.Path(path_type=Path), required=True, help="The folder of the trained networks.")
+@click.option("--rotator", type=click.Path(path_type=Path), help="Take the rotator from this run [--run].")
 @click.option("--data", type=click.Path(path_type=Path), required=True, help="The dataset's folder.")
 @click.option("--split", type=click.Choice(SPLITS), default="test", show_default=True, help="Score on this split.")
 @click.option("--limit", type=click.IntRange(1), help="Use so many samples, evenly spaced in the split [all].")
@@ -36,15 +40,10 @@ JSON_FILE = "evaluation.json"
 )
 @click.option("--out", type=click.Path(path_type=Path, file_okay=False), help="Write evaluation.json and grids here.")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON instead of the table.")
-@click.option(
-    "--progress",
-    type=click.Choice(["auto", "json", "none"]),
-    default="auto",
-    show_default=True,
-    help="On stderr: a bar on a terminal, lines of JSON, or nothing.",
-)
+@progress_option
 def command(
     run: Path,
+    rotator: Path | None,
     data: Path,
     split: str,
     limit: int | None,
@@ -70,17 +69,20 @@ def command(
       mmdgen evaluate --run out/run --data out/d --limit 1000 --out out/scores
       mmdgen evaluate --run out/run --data out/d --json > scores.json
     """
-    try:
-        from mmdgen.train.comparison import columns, comparison_png
-        from mmdgen.train.evaluate import RunNetworks, evaluate, find_device
-        from mmdgen.train.lpips import find_lpips
-        from mmdgen.train.scores import table, to_json
-    except ModuleNotFoundError as error:
-        raise ConfigError(f"{error.name} is not installed: pip install 'mmdgen[train]'") from error
+    missing = [name for name in _NEEDED if importlib.util.find_spec(name) is None]
+    if missing:
+        raise ConfigError(f"evaluating needs {', '.join(missing)}: pip install 'mmdgen[train]'")
+    # Imported here: torch takes seconds, and `--help` must not need it.
+    from mmdgen.train.comparison import columns, comparison_png
+    from mmdgen.train.evaluate import RunNetworks, evaluate
+    from mmdgen.train.lpips import find_lpips
+    from mmdgen.train.poser import find_device
+    from mmdgen.train.scores import table, to_json
+
     place = find_device(device)
-    networks = RunNetworks(run, place)
+    networks = RunNetworks(run, place, rotator)
     measure, note = find_lpips(lpips, place)
-    with _Progress(progress) as shown:
+    with ProgressView(progress) as shown:
         evaluation = evaluate(
             networks,
             data,
@@ -91,7 +93,7 @@ def command(
             device=place,
             lpips=measure,
             lpips_note=note,
-            progress=shown.update,
+            progress=shown.evaluate,
         )
     value = to_json(evaluation) | {"run": str(run), "data": str(data), "networks": networks.describe()}
     written = []
@@ -104,37 +106,12 @@ def command(
         for result in evaluation.results:
             path = out / f"{result.task.name}.png"
             write_atomic(path, comparison_png(networks, data, evaluation, result, place))
-            written.append(f"grid: {path}: {' | '.join(columns(result))}")
+            legend = textwrap.wrap(" | ".join(columns(result)), 90, initial_indent="  ", subsequent_indent="  ")
+            written += [f"grid: {path}", *legend]
     if as_json:
         click.echo(json.dumps(value, indent=2, sort_keys=True, ensure_ascii=True, allow_nan=False))
         return
     click.echo(table(evaluation))
     if out is not None:
         click.echo(f"\nscores: {out / JSON_FILE}")
-        click.echo(
-            "\n".join([*written, "grids: grey bar: samples drawn by lot; red bar: the worst of the last network"])
-        )
-
-
-class _Progress:
-    """A bar on a terminal, JSON lines, or nothing; always on stderr."""
-
-    def __init__(self, kind: str) -> None:
-        self._json = kind == "json"
-        self._bar = None
-        if kind == "auto" and sys.stderr.isatty():
-            self._bar = tqdm(unit=" samples", desc="evaluate", leave=False, file=sys.stderr)
-
-    def __enter__(self) -> _Progress:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        if self._bar is not None:
-            self._bar.close()
-
-    def update(self, done: int, total: int) -> None:
-        if self._json:
-            click.echo(json.dumps({"stage": "evaluate", "done": done, "total": total, "unit": "samples"}), err=True)
-        elif self._bar is not None:
-            self._bar.total = total
-            self._bar.update(done - self._bar.n)
+        click.echo("\n".join([*written, "grey bar: samples drawn by lot; red bar: the worst of the last network"]))

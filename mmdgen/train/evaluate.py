@@ -22,7 +22,9 @@ import torch
 from torch import Tensor
 
 from mmdgen.dataset.reader import Dataset
-from mmdgen.errors import ConfigError, DatasetError, TrainError, one_line
+from mmdgen.dataset.schema import MANIFEST_FILE
+from mmdgen.errors import ConfigError, DatasetError, TrainError
+from mmdgen.fsio import sha256_file
 from mmdgen.train import baselines
 from mmdgen.train.baselines import EXPRESSION_WEIGHTS, POSED_WEIGHTS, SplitPoses, nearest_pose
 from mmdgen.train.images import to_network
@@ -63,6 +65,10 @@ class Predictor(Protocol):
     @property
     def methods(self) -> tuple[str, ...]: ...
 
+    def warnings(self, dataset: Dataset) -> list[str]:
+        """Return what a reader of the scores must know, one sentence each."""
+        ...
+
     @property
     def left_out(self) -> Mapping[str, str]:
         """Why methods are missing, by name."""
@@ -84,15 +90,18 @@ class Predictor(Protocol):
 class RunNetworks:
     """The trained networks of a run: a `Predictor`. `left_out` says why methods are missing.
 
-    Raises `TrainError` when the run has no network, or one that is damaged.
+    The rotator is that of the run `rotator` if one is named, as for a combiner that was trained with it. Raises
+    `TrainError` when the run has no network, one is damaged, or the named run has no rotator.
     """
 
-    def __init__(self, run: Path, device: str | torch.device = "cpu") -> None:
+    def __init__(self, run: Path, device: str | torch.device = "cpu", rotator: Path | None = None) -> None:
         self.run = run
         found = networks_of(run)
         if not found:
             raise TrainError(f"{run} has no trained network ({', '.join(NETWORKS)}): mmdgen train NAME --out {run}")
-        self.loaded: dict[str, Loaded] = {name: load_network(run, name, device) for name in found}
+        homes = dict.fromkeys(found, run) | ({"rotator": rotator} if rotator is not None else {})
+        found = tuple(name for name in NETWORKS if name in homes)
+        self.loaded: dict[str, Loaded] = {name: load_network(homes[name], name, device) for name in found}
         missing = [name for name in NETWORKS if name not in found]
         self.left_out = {name: f"the run has no {name}" for name in missing}
         if "combiner" in found and "rotator" not in found:
@@ -133,6 +142,16 @@ class RunNetworks:
                     f"{dataset.path} have {size}: render a dataset with --size {loaded.image_size}"
                 )
 
+    def warnings(self, dataset: Dataset) -> list[str]:
+        """Return what makes the scores say less about unknown characters than they seem to, one sentence each."""
+        if dataset.split == "train":
+            return ["the networks learned from these very pictures, if they were trained on this dataset"]
+        own = sha256_file(dataset.path / MANIFEST_FILE)
+        others = [name for name, loaded in self.loaded.items() if loaded.data.get("dataset", own) != own]
+        if not others:
+            return []
+        return [f"trained on another dataset, which may have had characters of this split: {', '.join(others)}"]
+
     def describe(self) -> dict[str, Any]:
         """Return {network: {preset, image_size, examples}}."""
         return {
@@ -166,7 +185,8 @@ class Evaluation:
     split: SplitPoses
     results: tuple[Result, ...]
     lpips_note: str = ""  # why there is no LPIPS; empty when there is
-    left_out: Mapping[str, str] = field(default_factory=dict)
+    left_out: Mapping[str, str] = field(default_factory=dict)  # why a method is missing
+    warnings: tuple[str, ...] = ()
 
     def worst(self, result: Result, method: str, count: int) -> np.ndarray:
         """Return the places in `samples` with the largest RMSE (linear, all pixels), the worst first; ties in order."""
@@ -255,23 +275,16 @@ def evaluate(
         joined = {name: _join(parts) for name, parts in collected[task.name].items()}
         changed = int((~np.isnan(joined[IDENTITY][LINEAR, CHANGED, "mse"])).sum())
         results.append(Result(task, joined, neighbours[task.name], changed))
-    note = "" if lpips is not None else lpips_note or "not asked for"
-    return Evaluation(split, dataset.config.image_size, samples, index, tuple(results), note, dict(predictor.left_out))
-
-
-def find_device(name: str) -> torch.device:
-    """Return the device of a name such as ``cpu`` or ``cuda:1``; ``auto`` is a GPU if there is one.
-
-    Raises `ConfigError` when this machine or torch does not have it.
-    """
-    if name == "auto":
-        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    try:
-        device = torch.device(name)
-        torch.zeros(1, device=device).cpu()
-    except (RuntimeError, AssertionError, NotImplementedError) as error:
-        raise ConfigError(one_line(f"the device {name!r} cannot be used here: {error}", 300)) from error
-    return device
+    return Evaluation(
+        split,
+        dataset.config.image_size,
+        samples,
+        index,
+        tuple(results),
+        "" if lpips is not None else lpips_note or "not asked for",
+        dict(predictor.left_out),
+        tuple(predictor.warnings(dataset)),
+    )
 
 
 def check_vocabulary(dataset: Dataset) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import textwrap
 from typing import Any
 
 import numpy as np
@@ -12,6 +13,7 @@ from mmdgen.train.metrics import ALL, CHANGED, DEFINITIONS, HEAD, LINEAR, LPIPS,
 
 SCHEMA, SCHEMA_VERSION = "mmdgen-evaluation", 1
 WORST = 10
+WIDTH = 100
 TITLES = {
     "expression": "expression: rest picture -> expression picture (the morpher's task)",
     "rotation": "rotation: true expression picture -> posed picture (rotator, and combiner on its pictures)",
@@ -37,12 +39,14 @@ _COLUMNS = (
     (SRGB, CHANGED, "rmse", "changed", 4),
 )
 _NAME, _CELL = 18, 8
-_FOOT = """\
-linear: R, G, B in linear light and alpha, in [0, 1] (in the networks' [-1, 1]: RMSE x 2, MSE x 4).
-seen: sRGB over white, in [0, 1]. RMSE is a mean of each picture's own; rootMSE the root of the mean MSE.
-head, changed: RMSE in the middle half of rows and columns; where given and wanted picture differ.
-identity: the given picture. nearest pose: true picture of the same character, nearest pose in the split.
-x identity: the errors as multiples of the identity's."""
+_FOOT = (
+    "linear: R, G, B in linear light and alpha, in [0, 1] (in the networks' [-1, 1]: RMSE x 2, MSE x 4)",
+    "seen: sRGB over white, in [0, 1]",
+    "RMSE: mean over each picture's own; rootMSE: root of the mean MSE",
+    "head: RMSE in the middle half of rows and columns; changed: where given and wanted picture differ",
+    "identity: the given picture; nearest pose: the true picture of the character's nearest other pose",
+    "x identity: the errors as multiples of the identity's",
+)
 
 
 def to_json(evaluation: Evaluation) -> dict[str, Any]:
@@ -58,6 +62,7 @@ def to_json(evaluation: Evaluation) -> dict[str, Any]:
         "samples_in_split": len(split),
         "characters": len(np.unique(models)),
         "left_out": dict(evaluation.left_out),
+        "warnings": list(evaluation.warnings),
         "lpips": evaluation.lpips_note or "measured",
         "definitions": DEFINITIONS,
         "baselines": BASELINE_MEANINGS,
@@ -126,9 +131,11 @@ def table(evaluation: Evaluation) -> str:
     for result in evaluation.results:
         lines += ["", *_task_lines(evaluation, result)]
     lines.append("")
-    lines += [f"left out: {name}: {reason}" for name, reason in evaluation.left_out.items()]
-    lines += [f"no LPIPS: {evaluation.lpips_note}"] if evaluation.lpips_note else []
-    return "\n".join([*lines, _FOOT])
+    notes = [f"careful: {warning}" for warning in evaluation.warnings]
+    notes += [f"left out: {name}: {reason}" for name, reason in evaluation.left_out.items()]
+    notes += [f"no LPIPS: {evaluation.lpips_note}"] if evaluation.lpips_note else []
+    lines += [line for note in notes for line in textwrap.wrap(note, WIDTH, subsequent_indent="  ")]
+    return "\n".join([*lines, *_FOOT])
 
 
 def _task_lines(evaluation: Evaluation, result: Result) -> list[str]:
