@@ -22,7 +22,7 @@ from torch.nn import functional
 
 from mmdgen import fsio, rng
 from mmdgen.errors import ConfigError, TrainError
-from mmdgen.train.networks import POSES, example_inputs
+from mmdgen.train.networks import POSES, empty_network, example_inputs
 from mmdgen.train.runs import Loaded, load_network, networks_of
 
 OPSET = 17  # the first with GridSample is 16; every runtime of the last years reads 17
@@ -119,8 +119,7 @@ def _graph(loaded: Loaded) -> bytes:
 
 
 def _output_names(loaded: Loaded) -> list[str]:
-    with torch.no_grad():
-        fields = loaded.network(**example_inputs(loaded.name, loaded.image_size))._fields
+    fields = empty_network(loaded.name, loaded.preset)(**example_inputs(loaded.name, loaded.image_size, "meta"))._fields
     # In a graph an output cannot have the name of an input.
     return ["result" if field == "image" else field for field in fields]
 

@@ -77,8 +77,8 @@ def save_network(
         "parameters": parameter_count(empty_network(name, preset)),
         "examples": examples,
         "data": dict(data),
-        "sha256": _checksum(tensors),
     }
+    description["sha256"] = _checksum(tensors, description)
     header = {_HEADER_KEY: json.dumps(description, sort_keys=True, allow_nan=False)}
     _make_folder(folder)
     fsio.write_atomic(folder / WEIGHTS_NAME, save(tensors, header))
@@ -102,9 +102,10 @@ def load_network(run: Path, name: str, device: str | torch.device = "cpu") -> Lo
         )
     tensors, description = _read(path)
     preset = _check_description(path, description, name)
+    # Before anything is built from them: a damaged number could ask for any amount of memory.
+    if _checksum(tensors, description) != description["sha256"]:
+        raise _damaged(path, "its checksum is wrong")
     _check_copy(path.with_name(DESCRIPTION_NAME), description)
-    if _checksum(tensors) != description["sha256"]:
-        raise _damaged(path, "the checksum of its weights is wrong")
     network = empty_network(name, preset)
     _check_tensors(str(path), tensors, network)
     # The tensors become the parameters: nothing is allocated twice.
@@ -155,11 +156,12 @@ def _check_tensors(what: str, tensors: dict[str, Tensor], expected: nn.Module) -
             raise TrainError(f"{what}: {key} holds values that are not finite")
 
 
-def _checksum(tensors: Mapping[str, Tensor]) -> str:
-    """Return the SHA-256 of all values by name, as 64 hexadecimal digits (little-endian f32)."""
-    digest = hashlib.sha256()
+def _checksum(tensors: Mapping[str, Tensor], description: Mapping[str, Any]) -> str:
+    """Return the SHA-256 of the description (but for ``sha256``) and all values by name (little-endian f32), in hex."""
+    rest = {key: value for key, value in description.items() if key != "sha256"}
+    digest = hashlib.sha256(fsio.json_bytes(rest))
     for key in sorted(tensors):
-        digest.update(key.encode("utf-8") + b"\0")
+        digest.update(b"\0" + key.encode("utf-8") + b"\0")
         digest.update(tensors[key].numpy().astype("<f4", copy=False).tobytes())
     return digest.hexdigest()
 
@@ -176,6 +178,9 @@ def _read(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
         raise _damaged(path, str(error)) from error
     if not isinstance(description, dict):
         raise _damaged(path, "its description is not an object")
+    other = sorted(key for key, value in tensors.items() if value.dtype != torch.float32)
+    if other:
+        raise _damaged(path, f"{other[0]} is {tensors[other[0]].dtype}, expected torch.float32")
     return tensors, description
 
 

@@ -7,6 +7,7 @@ it is. The weights are another project's and are neither shipped nor downloaded 
 from __future__ import annotations
 
 import pickle
+import warnings
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -133,7 +134,9 @@ def load_vgg16(path: Path | str, last: str = RELUS[-1]) -> Vgg16:
 
 def _read(path: Path) -> dict[str, Any]:
     try:
-        state = torch.load(path, map_location="cpu", weights_only=True)
+        with warnings.catch_warnings():  # of an unusual pickle: what is wrong with it is found below
+            warnings.simplefilter("ignore")
+            state = torch.load(path, map_location="cpu", weights_only=True)
     except FileNotFoundError:
         raise ConfigError(f"{path}: there is no such file") from None
     except (OSError, RuntimeError, ValueError, EOFError, pickle.UnpicklingError, KeyError) as error:
