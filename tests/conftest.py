@@ -77,6 +77,18 @@ def training_problem() -> str:
     return f"{', '.join(missing)} not installed (tools/run pytest brings it)" if missing else ""
 
 
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption(
+        "--thorough", action="store_true", help="more cases where a test tries many, as the fuzzer does (minutes more)"
+    )
+
+
+@pytest.fixture(scope="session")
+def thorough(pytestconfig: pytest.Config) -> bool:
+    """Whether tests that try many cases shall try all that they know: `pytest --thorough`."""
+    return bool(pytestconfig.getoption("--thorough"))
+
+
 def pytest_configure(config: pytest.Config) -> None:
     """Stop before the first test where training is asked for and cannot be: modules that need torch skip as a whole."""
     if os.environ.get("MMDGEN_REQUIRE_TRAIN", "0") not in ("", "0") and (problem := training_problem()):

@@ -16,6 +16,7 @@ from typing import Any
 import pytest
 from click.testing import CliRunner, Result
 from heads import character, replace
+from in_process import work_here
 
 from mmdgen.annotate import exchange, store
 from mmdgen.annotate.auto import annotate
@@ -206,10 +207,12 @@ def test_a_full_disk_ends_the_run_and_is_no_models_fault(models: Path, tmp_path:
 
 
 @pytest.mark.gl
-def test_auto_stores_where_it_is_told(models: Path, tmp_path: Path):
+def test_auto_stores_where_it_is_told(models: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     """By the real processes, as a person types it; --kind and --dry-run hold."""
     words = ["--models", models, "--auto", "--annotations", tmp_path / "a", "--progress", "none"]
-    dry = run(*words, "--dry-run", "--all")
+    with monkeypatch.context() as here:
+        work_here(here, annotating)
+        dry = run(*words, "--dry-run", "--all", "--no-check")
     assert dry.exit_code == 0
     assert "would be stored" in dry.stdout
     assert not (tmp_path / "a").exists()
@@ -220,7 +223,8 @@ def test_auto_stores_where_it_is_told(models: Path, tmp_path: Path):
     assert faults == []
     assert {kind for kind, _ in records} == {"head_bounds"}
     assert len(records) == 2
-    table = run(*words)
+    work_here(monkeypatch, annotating)
+    table = run(*words, "--no-check")
     assert "broken.pmx" in table.stdout
     assert re.search(r"^3 models: \d ok, \d unsure, 1 rejected$", table.stdout, re.MULTILINE)
     assert run("validate", tmp_path / "a", "--models", models).exit_code == 0
@@ -323,13 +327,15 @@ def test_the_rule_that_leaves_models_out():
     assert unsure(characters.foreseen(1).models[0]) is None  # which says nothing about it
 
 
-def test_people_make_an_unsure_model_usable(models: Path, tmp_path: Path):
-    """By the real processes; without pictures no automatic eyes are sure, which stands for any doubt."""
+def test_people_make_an_unsure_model_usable(models: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    """First by a real process; without pictures no automatic eyes are sure, which stands for any doubt."""
     path = catalogue.find_models(models)[0]
     (missing,) = scan(models, tmp_path, workers=1, paths=[path]).rejected
     assert missing.code == "unsure_eyes"
     assert "not checked in pictures" in missing.message
     assert missing.id == character(SEED)[0].id
+    work_here(monkeypatch, catalogue)
+    assert scan(models, tmp_path, workers=1, paths=[path]).rejected == (missing,)
     (taken,) = scan(models, tmp_path, workers=1, paths=[path], include_unsure=True).models
     assert taken.confidences["wink_morphs"] < SURE
     model = character(SEED)[0]
@@ -344,7 +350,8 @@ def test_people_make_an_unsure_model_usable(models: Path, tmp_path: Path):
     assert found.confidences["wink_morphs"] == 0.9
 
 
-def test_the_table_and_the_json_of_a_scan_show_why(models: Path, tmp_path: Path):
+def test_the_table_and_the_json_of_a_scan_show_why(models: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    work_here(monkeypatch, catalogue)
     words = ["scan", "--models", str(models), "--annotations", str(tmp_path), "--no-check", "--progress", "none"]
     table = CliRunner().invoke(cli, words)
     assert table.exit_code == 1  # nothing is usable
@@ -368,7 +375,8 @@ def test_include_unsure_is_part_of_the_plan():
 
 
 @pytest.mark.parametrize("seed", range(4))
-def test_procedural_characters_are_known_exactly(seed: int, tmp_path: Path):
+def test_procedural_characters_are_known_exactly(seed: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    work_here(monkeypatch, catalogue)
     (path,) = write_characters(tmp_path, 1, seed)
     relative = path.relative_to(tmp_path).as_posix()
     found = characters.examine_character(path, relative, tmp_path, None)
