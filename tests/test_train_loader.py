@@ -325,10 +325,14 @@ def test_closing_early_ends_the_workers(data, how):
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="looks at processes in /proc")
-def test_a_killed_worker_is_an_error_and_no_wait_for_ever(data):
+@pytest.mark.parametrize("rested", [False, True])
+def test_a_killed_worker_is_an_error_and_no_wait_for_ever(data, rested):
     loader = load(data, workers=2)
     next(loader)
     pids = worker_pids(loader)
+    if rested:  # until batches are on their way whose memory goes with their worker
+        time.sleep(1)
+        os.kill(pids[1], signal.SIGKILL)
     os.kill(pids[0], signal.SIGKILL)
     started = time.monotonic()
     with pytest.raises(EngineError, match=r"process that reads the dataset ended.*workers"):
@@ -404,6 +408,15 @@ def test_a_damaged_picture_is_the_readers_error(broken):
     with pytest.raises(DatasetError, match=r"shard-00000.h5: posed\[2\] cannot be read"):
         take(load(broken), 10)
     assert len(take(load(broken, fields=("expression",)), 10)) == 10  # nobody looks at the damaged one
+
+
+@pytest.mark.parametrize("row", [-1, MODELS])
+def test_a_sample_of_no_model_is_the_readers_error(broken, row):
+    with h5py.File(broken / "train" / "shard-00001.h5", "r+") as shard:
+        dataset: Any = shard["model"]
+        dataset[2] = row
+    with pytest.raises(DatasetError, match=r"shard-00001.h5: holds other samples than the manifest says"):
+        take(load(broken, fields=("posed",)), 10)
 
 
 @pytest.mark.parametrize(

@@ -207,9 +207,9 @@ class Loader(Iterator[Batch]):
         except StopIteration:
             self.close()
             raise
-        except RuntimeError as error:
+        except (RuntimeError, OSError, EOFError) as error:
             self.close()
-            if not str(error).startswith(("DataLoader worker (pid", "Pin memory thread")):
+            if not _lost_a_process(error):
                 raise
             raise EngineError(
                 f"a process that reads the dataset ended: {error}. Often there is too little memory, or too little "
@@ -286,6 +286,17 @@ def _iterator(decoder: Decoder, route: _Route, workers: int) -> Any:
             **options,
         )
         return iter(loader)
+
+
+def _lost_a_process(error: Exception) -> bool:
+    """Whether this is how torch's loader shows that a worker is no more.
+
+    Either it noticed, or a batch arrived whose memory the worker can no longer hand over.
+    """
+    if isinstance(error, RuntimeError):
+        return str(error).startswith(("DataLoader worker (pid", "Pin memory thread"))
+    gone = (ConnectionError, FileNotFoundError, EOFError)
+    return isinstance(error, gone) and not str(error).startswith("Caught ")  # raised inside of a worker
 
 
 def _start_worker(_: int) -> None:
