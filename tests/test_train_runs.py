@@ -86,7 +86,7 @@ def test_the_same_network_gives_the_same_bytes(tmp_path: Path) -> None:
     """Whatever layout its tensors have in memory, and compiled or not."""
     network = saved(tmp_path / "a")
     runs.save_network(tmp_path / "b", "morpher", torch.compile(network, backend="eager"), TINY, 32, 100, DATA)
-    spread = network.to(memory_format=torch.channels_last)
+    spread = network.to(memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue]: as documented
     runs.save_network(tmp_path / "c", "morpher", spread, TINY, 32, 100, DATA)
     for name in ("weights.safetensors", "network.json"):
         files = [(tmp_path / folder / "morpher" / name).read_bytes() for folder in "abc"]
