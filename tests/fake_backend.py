@@ -120,6 +120,20 @@ class FakeScene:
                     raise IndexError("list index out of range")
             yield self._image("posed", pose)
 
+    def flows(self, poses: np.ndarray) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+        """Everything moves to the right by 32 times the pose's first value, in steps of 1/64; the last row is hidden.
+
+        It says a surface also where the posed image is transparent, as the real one does at silhouettes.
+        """
+        for pose in poses:
+            flow = np.zeros((self.size, self.size, 2), np.float32)
+            flow[..., 0] = np.rint(pose[0] * 32 * 64) / 64
+            seen = np.full((self.size, self.size), 1, np.uint8)
+            columns = np.arange(self.size) + flow[0, :, 0]
+            seen[:, (columns >= 0) & (columns <= self.size - 1)] = 2
+            seen[-1] = 1
+            yield flow, seen
+
 
 class FakeBackend:
     def __init__(self) -> None:

@@ -44,13 +44,19 @@ def dataset_card(manifest: Manifest, provenance: Iterable[Mapping[str, Any]] = (
 def _summary(manifest: Manifest) -> str:
     size = manifest.config.image_size
     samples = sum(manifest.samples(split) for split in SPLITS)
+    flow = ""
+    if manifest.config.flow:
+        flow = (
+            "\n`flow` says by how many pixels what `posed` shows is displaced in `expression`, and `visibility` whether "
+            "it is seen there."
+        )
     return f"""# Posed anime heads
 
 {samples:,} samples of {len(manifest.models):,} characters, {_size(manifest.bytes)}.
 
 A sample is three {size} x {size} RGBA pictures of one character and a pose vector: `rest` (facing front), `expression`
 (the same with eyes and mouth as in the pose) and `posed` (the whole pose). This is the data that *Talking Head Anime
-from a Single Image* is trained on: a network gets `rest` and the pose, and learns to draw the other two.
+from a Single Image* is trained on: a network gets `rest` and the pose, and learns to draw the other two.{flow}
 
 Made by mmdgen {manifest.code_version}. `preview.png` shows some samples."""
 
@@ -107,6 +113,11 @@ def _reading(manifest: Manifest) -> str:
     residual = (
         ' + shard["models/rest"][model]  # stored as a difference; u8 wraps around' if manifest.config.residual else ""
     )
+    flow = ""
+    if manifest.config.flow:
+        flow = """
+    flow = np.cumsum(shard["flow"][0], axis=1, dtype=shard["flow"].dtype) / 64  # pixels; import numpy as np
+    visibility = shard["visibility"][0]  # 0 no surface, 1 hidden in expression, 2 visible there"""
     return f"""## Reading
 
 With mmdgen, or with nothing but h5py:
@@ -120,7 +131,7 @@ import h5py
 with h5py.File("{file}") as shard:
     model = shard["model"][0]
     rest, pose, posed = shard["models/rest"][model], shard["pose"][0], shard["posed"][0]
-    expression = shard["expression"][0]{residual}
+    expression = shard["expression"][0]{residual}{flow}
 ```
 
 `mmdgen verify .` checks every file, count and picture."""

@@ -1,5 +1,7 @@
 """A contact sheet: triples of rest, expression and posed image from several models, in poses as different as possible.
 
+Datasets with flow show it as a fourth picture: the hue is the direction, the strength the length, grey what is hidden.
+
 The choice and the picture are functions of the dataset alone.
 """
 
@@ -11,7 +13,7 @@ import numpy as np
 
 from mmdgen.dataset.manifest import Manifest
 from mmdgen.dataset.reader import Dataset
-from mmdgen.dataset.schema import SPLITS
+from mmdgen.dataset.schema import HIDDEN, NO_SURFACE, SPLITS
 from mmdgen.errors import ConfigError, DatasetError
 from mmdgen.png import encode_png
 
@@ -29,7 +31,7 @@ _POOL_POSES = 200  # and so many poses of a model
 def contact_sheet(
     path: str | Path, *, rows: int = 8, columns: int = 2, split: str | None = None, manifest: Manifest | None = None
 ) -> bytes:
-    """Return a PNG file of `rows` x `columns` triples rest | expression | posed over a light checkerboard.
+    """Return a PNG file of `rows` x `columns` triples rest | expression | posed (| flow) over a light checkerboard.
 
     `split` is by default the first one that has samples. `manifest` serves while manifest.json is not written yet.
     Raises `DatasetError` when there is no sample to show or a shard cannot be read, `ConfigError` for odd counts.
@@ -108,7 +110,8 @@ def _sheet(dataset: Dataset, chosen: list[int], columns: int) -> np.ndarray:
     tile = dataset.config.image_size // factor
     columns = min(columns, len(chosen))
     rows = -(-len(chosen) // columns)
-    width = 3 * tile + 2 * GAP
+    pictures = 4 if dataset.config.flow else 3
+    width = pictures * tile + (pictures - 1) * GAP
     sheet = np.empty(
         (
             2 * MARGIN + rows * tile + (rows - 1) * TRIPLE_GAP,
@@ -123,10 +126,27 @@ def _sheet(dataset: Dataset, chosen: list[int], columns: int) -> np.ndarray:
         sample = dataset[index]
         row, column = divmod(place, columns)
         top, left = MARGIN + row * (tile + TRIPLE_GAP), MARGIN + column * (width + TRIPLE_GAP)
-        for image in (sample.rest, sample.expression, sample.posed):
+        shown = [sample.rest, sample.expression, sample.posed]
+        if sample.flow is not None and sample.visibility is not None:
+            shown.append(flow_picture(sample.flow, sample.visibility))
+        for image in shown:
             sheet[top : top + tile, left : left + tile] = _over(_reduced(image, factor), ground)
             left += tile + GAP
     return sheet
+
+
+def flow_picture(flow: np.ndarray, visibility: np.ndarray) -> np.ndarray:
+    """Return a picture u8 [S, S, 4] of a flow f32 [S, S, 2] and visibility u8 [S, S]; an eighth of S is full strength.
+
+    To the right is red, down yellow-green, left cyan, up violet; no displacement is white, what is hidden dark grey.
+    """
+    angle = np.arctan2(flow[..., 1], flow[..., 0])
+    strength = np.minimum(np.hypot(flow[..., 0], flow[..., 1]) / (len(flow) / 8), 1)[..., None]
+    hue = 0.5 + 0.5 * np.cos(angle[..., None] - np.array([0, 2, 4]) * np.pi / 3)
+    color = 1 - strength * (1 - hue)
+    color[visibility == HIDDEN] *= 0.35
+    picture = np.concatenate([color, (visibility[..., None] != NO_SURFACE).astype(color.dtype)], axis=2)
+    return np.rint(picture * picture[..., 3:] * 255).astype(np.uint8)
 
 
 def _checkerboard(size: int) -> np.ndarray:
