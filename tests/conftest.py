@@ -14,6 +14,27 @@ from hypothesis import HealthCheck, settings
 from mmdgen.render import gl_setup
 
 CHECKOUT = Path(__file__).resolve().parent.parent
+# By processor time. What is missing here is not: it comes after these.
+LONGEST = (
+    "generate",
+    "web_browser",
+    "cli_generate",
+    "train_loop",
+    "fuzz",
+    "corpus_report",
+    "train_loader",
+    "evaluate",
+    "web_session",
+    "web_poser",
+    "pose_cli",
+    "flow",
+    "setup",
+    "annotate_check",
+    "annotate_cli",
+    "phong_oracle",
+    "samples",
+    "annotation_score",
+)
 
 # The same examples every time: a test that fails must fail again, here and elsewhere.
 settings.register_profile(
@@ -93,6 +114,12 @@ def pytest_configure(config: pytest.Config) -> None:
     """Stop before the first test where training is asked for and cannot be: modules that need torch skip as a whole."""
     if os.environ.get("MMDGEN_REQUIRE_TRAIN", "0") not in ("", "0") and (problem := training_problem()):
         raise pytest.UsageError(f"MMDGEN_REQUIRE_TRAIN: {problem}")
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Put the files that take longest in front, so that no process is left alone with one of them at the end."""
+    place = {f"test_{name}.py": number for number, name in enumerate(LONGEST)}
+    items.sort(key=lambda item: place.get(item.path.name, len(place)))  # which keeps the order within a file
 
 
 def pytest_runtest_setup(item: pytest.Item) -> None:

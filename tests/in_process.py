@@ -1,4 +1,4 @@
-"""Worker processes that are none, for tests of what is done with their answers: starting Python takes most of the time."""
+"""Worker processes that are none, for tests of what is done with their answers: starting Python takes longest."""
 
 from __future__ import annotations
 

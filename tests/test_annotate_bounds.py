@@ -17,9 +17,10 @@ from mmdgen.annotate.head import Chin
 from mmdgen.annotate.records import SURE, HeadBounds
 from mmdgen.annotate.score import score_bounds
 from mmdgen.annotate.skull import SkullTop
+from mmdgen.samples.traits import draw_traits
 
 LOOSE_HAIR = {"curly_short", "spiky_short", "wolf_long"}  # it stands off the skull: the truth is the flat hair under it
-SEEDS = tuple(s for s in range(12) if heads.character(s)[1].styles["hair"] not in LOOSE_HAIR)[:6]
+SEEDS = tuple(seed for seed in range(12) if draw_traits(seed).hair not in LOOSE_HAIR)[:6]
 GOOD_CHIN = Chin(10.0, 0.0, agree=True, uneven=False, weak=False, odd=False, reason="")
 GOOD_TOP = SkullTop(12.0, "dome", cover=0.95, rival=0.4, off=0.0, lean=0.05, reason="")
 
