@@ -47,8 +47,8 @@ def _summary(manifest: Manifest) -> str:
     flow = ""
     if manifest.config.flow:
         flow = (
-            "\n`flow` says by how many pixels what `posed` shows is displaced in `expression`, and `visibility` whether "
-            "it is seen there."
+            "\n`flow` says by how many pixels what `posed` shows is displaced in `expression`, `visibility` whether it "
+            "is seen there."
         )
     return f"""# Posed anime heads
 
