@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from dataset_fixtures import entry
@@ -23,12 +25,22 @@ def disc(size: int, x: float, y: float, radius: float) -> np.ndarray:
     return (column - x) ** 2 + (row - y) ** 2 < radius**2
 
 
-def head(model: int, pose: dict[str, float], size: int = SIZE) -> np.ndarray:
-    """u8 [size, size, 4]: a head of the model's colour, moved by the rotation, with eyes and a mouth as in `pose`."""
-    x = 0.5 - 0.12 * pose["head_y"] - 0.06 * pose["neck_z"]
-    y = 0.5 - 0.12 * pose["head_x"]
+def head(model: int, pose: dict[str, float], size: int = SIZE, vivid: bool = False) -> np.ndarray:
+    """u8 [size, size, 4]: a head of the model's colour, moved by the rotation, with eyes and a mouth as in `pose`.
+
+    A `vivid` one stands before coloured waves that move with it and change with the mouth, so that the picture which a
+    network is given is wrong nearly everywhere.
+    """
+    right, down = shift(pose)
+    x, y = 0.5 + right, 0.5 + down
     image = np.zeros((size, size, 4), np.uint8)
     colour = rng.generator(11, "colour", model).integers(90, 250, 3)
+    if vivid:
+        row, column = (np.indices((size, size)) + 0.5) / size
+        for channel, tone in enumerate(colour / 250):
+            wave = np.sin(5 * (column - x) + channel + model) * np.cos(4 * (row - y) - channel) + 2 * pose["mouth"] - 1
+            image[..., channel] = 128 + 60 * tone * wave
+        image[..., 3] = 255
     image[disc(size, x, y, 0.33)] = (*colour.tolist(), 255)
     for side, name in ((0.12, "left_eye"), (-0.12, "right_eye")):
         shade = int(30 + 180 * pose[name])
@@ -37,10 +49,32 @@ def head(model: int, pose: dict[str, float], size: int = SIZE) -> np.ndarray:
     return image
 
 
-def write_dataset(out: Path, *, train: int = 24, validation: int = 6, size: int = SIZE, seed: int = 5) -> Path:
+def shift(pose: dict[str, float]) -> tuple[float, float]:
+    """How far right and down the rotation moves the head, in units of the picture's side."""
+    return -0.12 * pose["head_y"] - 0.06 * pose["neck_z"], -0.12 * pose["head_x"]
+
+
+def flow_of(pose: dict[str, float], size: int = SIZE) -> dict[str, np.ndarray]:
+    """The exact flow f32 [size, size, 2] of the posed head, and its visibility: 2 on the head, else 0."""
+    right, down = shift(pose)
+    inside = disc(size, 0.5 + right, 0.5 + down, 0.33)
+    flow = np.where(inside[..., None], np.array([-right, -down]) * size, 0).astype(np.float32)
+    return {"flow": flow, "visibility": np.where(inside, 2, 0).astype(np.uint8)}
+
+
+def write_dataset(
+    out: Path,
+    *,
+    train: int = 24,
+    validation: int = 6,
+    size: int = SIZE,
+    seed: int = 5,
+    vivid: bool = False,
+    flow: bool = False,
+) -> Path:
     """Write a finished dataset with so many samples of two models a split; return its folder."""
     out.mkdir(parents=True)
-    config = DatasetConfig(Vocabulary.of(THA1), size)
+    config = DatasetConfig(Vocabulary.of(THA1), size, flow=flow)
     infos, names = [], {}
     for split, count, first in (("train", train, 0), ("validation", validation, 2)):
         if not count:
@@ -49,13 +83,27 @@ def write_dataset(out: Path, *, train: int = 24, validation: int = 6, size: int 
         for model in (first, first + 1):
             names[entry(model).sha256] = (entry(model).name, entry(model).source)
             rest = {parameter.name: parameter.rest for parameter in THA1.parameters}
-            row = builder.add_model(entry(model), head(model, rest, size))
+            row = builder.add_model(entry(model), head(model, rest, size, vivid))
             for index in range(count // 2):
                 random = rng.generator(seed, split, model, index)
                 pose = {p.name: float(random.uniform(p.low, p.high)) for p in THA1.parameters}
                 face = {**pose, "head_x": 0.0, "head_y": 0.0, "neck_z": 0.0}
                 values = np.array([pose[name] for name in NAMES], np.float32)
-                builder.add_sample(row, values, head(model, face, size), head(model, pose, size))
+                extra: dict[str, Any] = flow_of(pose, size) if flow else {}
+                images = (head(model, each, size, vivid) for each in (face, pose))
+                builder.add_sample(row, values, *images, **extra)
         infos.append(builder.write(out))
     write_manifest(out, make_manifest(config, infos, names))
     return out
+
+
+def lines(run: Path, network: str, event: str = "") -> list[dict[str, Any]]:
+    """The lines of a run's log, those of one event or all."""
+    found = map(json.loads, (run / network / "log.jsonl").read_text("utf-8").splitlines())
+    return [line for line in found if not event or line["event"] == event]
+
+
+def files(folder: Path) -> dict[str, bytes]:
+    """The weights that a run has, by file: of the network, and of its checkpoint."""
+    found = [folder / "weights.safetensors", *folder.glob("checkpoint/*/weights.safetensors")]
+    return {path.relative_to(folder).as_posix(): path.read_bytes() for path in found}
