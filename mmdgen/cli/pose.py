@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import sys
+import webbrowser
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -12,7 +13,7 @@ import click
 import numpy as np
 
 from mmdgen.cli.pose_inputs import merged, poses_of_csv, poses_of_vmd, read_picture, told
-from mmdgen.errors import ConfigError, MmdgenError
+from mmdgen.errors import ConfigError
 from mmdgen.fsio import write_atomic
 from mmdgen.png import encode_png
 from mmdgen.pose.vocabulary import THA1
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
 
 INTERRUPTED = 130
 _TRAIN_PACKAGES = ("torch", "safetensors")
+_ONNX_PACKAGES = ("onnx", "onnxruntime")
 _WHITE = "#ffffff"
 
 
@@ -135,8 +137,7 @@ def command(
         return
     try:
         if serve:
-            start = None if image is None else read_picture(image)
-            _serve(run, device, start, cut, models, annotations, host, allow_host, port, not no_browser)
+            _serve(run, device, image, cut, models, annotations, host, allow_host, port, not no_browser)
             return
         if image is None or out is None:
             raise click.UsageError("say which picture and where to: --image FILE --out FILE (or --serve)")
@@ -261,16 +262,20 @@ def _frames(
 
 
 def _export(run: Path, folder: Path) -> None:
-    missing = [name for name in ("onnx", "onnxruntime", "onnxscript") if importlib.util.find_spec(name) is None]
+    missing = [name for name in _ONNX_PACKAGES if importlib.util.find_spec(name) is None]
     if missing:
         raise ConfigError(f"exporting needs {', '.join(missing)}: pip install 'mmdgen[onnx]'")
-    raise MmdgenError("not yet")
+    from mmdgen.train.export_onnx import check, export
+
+    written = export(run, folder)
+    for name, difference in check(run, folder).items():
+        click.echo(f"{name}: {written[name]} (differs from torch by {difference:.1g} of [-1, 1] at most)")
 
 
 def _serve(
     run: Path,
     device: str,
-    image: np.ndarray | None,
+    image: Path | None,
     cut: tuple[int, int, int] | None,
     models: Path | None,
     annotations: Path | None,
@@ -279,4 +284,37 @@ def _serve(
     port: int,
     browser: bool,
 ) -> None:
-    raise MmdgenError("not yet")
+    from mmdgen.cli.annotate import has_display, missing_packages
+
+    missing = missing_packages()
+    if missing:
+        raise ConfigError(f"the page needs {', '.join(missing)}: pip install 'mmdgen[web]'")
+    from mmdgen.cli.render import default_annotations
+    from mmdgen.train.picture import prepare
+    from mmdgen.train.poser import Poser
+    from mmdgen.web.poser_server import serve_poser
+
+    poser = Poser(run, device)
+    start = (
+        None if image is None else prepare(read_picture(image), poser.size, fit=True, background=cut, name=str(image))
+    )
+
+    def ready(address: str) -> None:
+        click.echo(f"posing with the networks in {run}, on {poser.device}")
+        click.echo(f"open this address (it holds a secret): {address}")
+        click.echo("Ctrl-C ends")
+        if browser and has_display():
+            webbrowser.open(address)
+
+    serve_poser(
+        poser,
+        title=run.resolve().name,
+        image=start,
+        models=models,
+        annotations=annotations or default_annotations(),
+        host=host,
+        port=port,
+        allowed=allow_host,
+        on_ready=ready,
+    )
+    click.echo("ended")

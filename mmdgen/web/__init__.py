@@ -1,1 +1,1 @@
-"""The annotators: a local web page on which people check head bounds and eye and mouth morphs."""
+"""Local web pages: the annotators, on which people check head bounds and morphs, and the live poser."""

@@ -9,52 +9,32 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import os
 from collections.abc import AsyncIterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Any
 
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
 from starlette.middleware import Middleware
 from starlette.requests import Request
-from starlette.responses import JSONResponse, PlainTextResponse, Response
+from starlette.responses import JSONResponse, Response
 from starlette.routing import Route, WebSocketRoute
 from starlette.websockets import WebSocket
 
 from mmdgen.web.connection import Connection
 from mmdgen.web.drawing import Studio
+from mmdgen.web.pages import STATIC, Files, failed, file_response, http_error, static_files
 from mmdgen.web.roster import Row
 from mmdgen.web.security import Guard
 from mmdgen.web.session import Session
 
-STATIC = Path(__file__).resolve().parent / "static"
 MOST_SOCKETS = 8
-_TYPES = {
-    ".html": "text/html; charset=utf-8",
-    ".css": "text/css; charset=utf-8",
-    ".js": "text/javascript; charset=utf-8",
-    ".svg": "image/svg+xml",
-    ".png": "image/png",
-    ".ico": "image/x-icon",
-    ".woff2": "font/woff2",
-}
-
-
-def static_files(folder: Path = STATIC) -> dict[str, tuple[Path, str]]:
-    """Return the files that are served, by name, with their content types: no links, no folders, no other endings."""
-    return {
-        path.name: (path, _TYPES[path.suffix])
-        for path in sorted(folder.iterdir())
-        if path.suffix in _TYPES and path.is_file() and not path.is_symlink()
-    }
 
 
 class Site:
     """What the routes share: the session, the studio and the sockets that are open."""
 
-    def __init__(self, session: Session, studio: Studio, files: dict[str, tuple[Path, str]]) -> None:
+    def __init__(self, session: Session, studio: Studio, files: Files) -> None:
         self.session, self.studio, self._files = session, studio, files
         self._connections: set[Connection] = set()
         # One thread: actions are done in the order in which they came.
@@ -80,21 +60,10 @@ class Site:
             connection.push_row(row)
 
     async def page(self, request: Request) -> Response:
-        return await self._file("index.html")
+        return await file_response(self._files, "index.html")
 
     async def static(self, request: Request) -> Response:
-        return await self._file(request.path_params["name"])
-
-    async def _file(self, name: str) -> Response:
-        found = self._files.get(name)
-        if found is None:
-            return PlainTextResponse("There is no such file.\n", 404)
-        path, kind = found
-        try:
-            content = await asyncio.to_thread(_read_plain, path)
-        except OSError:
-            return PlainTextResponse("This file cannot be read.\n", 404)
-        return Response(content, media_type=None, headers={"content-type": kind})
+        return await file_response(self._files, request.path_params["name"])
 
     async def state(self, request: Request) -> Response:
         return JSONResponse(await asyncio.to_thread(self.session.state))
@@ -109,22 +78,6 @@ class Site:
             await connection.serve()
         finally:
             self._connections.discard(connection)
-
-
-def _read_plain(path: Path) -> bytes:
-    """Read a file, but not through a link that was put in its place."""
-    handle = os.open(path, os.O_RDONLY | getattr(os, "O_NOFOLLOW", 0))
-    with os.fdopen(handle, "rb") as stream:
-        return stream.read()
-
-
-async def _failed(request: Request, error: Exception) -> Response:
-    return PlainTextResponse("Something went wrong on the server.\n", 500)
-
-
-async def _http_error(request: Request, error: Any) -> Response:
-    texts = {404: "There is no such page.\n", 405: "Only GET is answered.\n"}
-    return PlainTextResponse(texts.get(error.status_code, "This request is not answered.\n"), error.status_code)
 
 
 def create_app(
@@ -144,7 +97,7 @@ def create_app(
             WebSocketRoute("/ws", site.socket),
         ],
         middleware=[Middleware(Guard, token=token, hosts=hosts)],
-        exception_handlers={HTTPException: _http_error, Exception: _failed},
+        exception_handlers={HTTPException: http_error, Exception: failed},
         lifespan=site.lifespan,
     )
     app.router.redirect_slashes = False  # an address is right or wrong
