@@ -15,6 +15,7 @@ from mmdgen.errors import ConfigError, MmdgenError
 from mmdgen.formats.vmd import read_vmd, write_vmd
 from mmdgen.geometry import IDENTITY, quaternion_about_axis, quaternion_multiply, quaternion_rotate
 from mmdgen.model.morphs import FlatMorph
+from mmdgen.model.records import MorphTerm
 from mmdgen.pose.binding import PoseBinding
 from mmdgen.pose.from_motion import MOUTH, head_angles, motion_from_poses, poses_from_motion
 from mmdgen.pose.keyframes import BoneTrack, MorphTrack, Tracks, track_name, tracks_of
@@ -66,7 +67,7 @@ def test_between_keys_the_motion_is_interpolated():
 @given(values)
 def test_the_angles_are_those_that_turn_the_models_bones(row):
     """The vocabulary's bones, posed by `pose/motion` as for a dataset's pictures, give the pose again."""
-    terms = dict.fromkeys(("left_eye", "right_eye", "mouth"), ())
+    terms: dict[str, tuple[MorphTerm, ...]] = dict.fromkeys(("left_eye", "right_eye", "mouth"), ())
     nothing = FlatMorph(*(np.zeros(0, np.int64),) * 10)
     motion = bone_motion(PoseBinding(THA1, 0, 1, terms), dict.fromkeys(terms, nothing), np.array([row]))
     angles = head_angles(motion.rotation[0], motion.rotation[1])[0] / LIMIT

@@ -233,7 +233,8 @@ def test_transparent_colours_do_not_bleed():
 def test_the_background_is_what_is_joined_to_the_edge(mask):
     image = np.where(mask[..., None], np.array([250, 250, 250, 255]), np.array([40, 30, 90, 255])).astype(np.uint8)
     found = clear_background(image, (255, 255, 255), 5)[..., 3] == 0
-    labels = ndimage.label(mask)[0]
+    labels = np.zeros(mask.shape, np.int32)
+    ndimage.label(mask, output=labels)
     edge = np.unique(np.concatenate([labels[0], labels[-1], labels[:, 0], labels[:, -1]]))
     np.testing.assert_array_equal(found, mask & np.isin(labels, edge[edge > 0]))
 

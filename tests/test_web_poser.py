@@ -633,6 +633,7 @@ def test_the_page(run, characters, browser, tmp_path):
     drawing.write_bytes(encode_png(over(head(64), (250, 240, 230))))
     with serving(run, "--models", characters) as url:
         tab = Tab(browser, tmp_path, size=SMALL)
+        tab.expected = ("willReadFrequently",)  # the browser's advice about what `canvas` does
         tab.page.goto(url)
         tab.page.wait_for_function("() => document.getElementById('run').textContent")
         assert tab.page.locator("#welcome").is_visible()
@@ -652,6 +653,12 @@ def test_the_page(run, characters, browser, tmp_path):
         set_slider(tab, "left_eye", 1)
         assert canvas(tab, "network") != rest
         assert _near(canvas(tab, "network"), poser.pose(ready, THA1.pose(head_y=0.5, left_eye=1))[0])
+        box = tab.page.locator("#head_y").bounding_box()
+        assert box is not None
+        before = drawn(tab)
+        tab.page.mouse.click(box["x"] + box["width"] - 12, box["y"] + box["height"] / 2)
+        wait_drawn(tab, before)
+        assert float(tab.page.locator("#head_y").input_value()) < -0.8  # to the right: image right
         before = drawn(tab)
         tab.press("r")
         tab.page.wait_for_function("() => document.getElementById('head_y').value === '0'")

@@ -82,7 +82,8 @@ def clear_background(image: np.ndarray, color: tuple[int, int, int], tolerance: 
     Every channel may differ by `tolerance`; joined are neighbours across a side. What is enclosed by the head stays, as
     do half-covered pixels of outlines: this is for drawings on paper of one colour, not for photographs.
     """
-    near = (np.abs(image[..., :3].astype(np.int16) - np.array(color, np.int16)) <= tolerance).all(axis=2)
+    off = np.abs(image[..., :3].astype(np.int16) - np.array(color, np.int16))
+    near = np.asarray(off.max(axis=2) <= tolerance)
     reached = np.zeros_like(near)
     reached[[0, -1], :] = near[[0, -1], :]
     reached[:, [0, -1]] |= near[:, [0, -1]]

@@ -88,7 +88,7 @@ class Poser:
 
     def _expressions(self, image: np.ndarray, poses: np.ndarray) -> Tensor:
         """The morpher's pictures [N, 4, S, S] for expression poses f32 [N, 3]: each different one computed once."""
-        digest = hashlib.blake2b(np.ascontiguousarray(image), digest_size=16).digest()
+        digest = hashlib.blake2b(image.tobytes(), digest_size=16).digest()
         if digest != self._picture or self._rest is None:
             self._kept.clear()
             self._rest = to_network(torch.from_numpy(np.array(image))[None].to(self.device))
