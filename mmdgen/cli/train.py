@@ -52,7 +52,13 @@ _NEEDED = ("torch", "lightning_fabric", "safetensors", "tensorboard")
 )
 @click.option("--flip", is_flag=True, help="Mirror half of the examples, with their poses.")
 @click.option("--rotator", type=click.Path(path_type=Path), help="Combiner: the run with its rotator [--out].")
-@click.option("--lr", type=click.FloatRange(0, min_open=True), default=LEARNING_RATE, show_default=True)
+@click.option(
+    "--lr",
+    type=click.FloatRange(0, min_open=True),
+    default=LEARNING_RATE,
+    show_default=True,
+    help="Adam's learning rate.",
+)
 @click.option("--seed", type=int, default=0, show_default=True, help="Other first weights, order and flips.")
 @click.option("--precision", type=click.Choice(PRECISIONS), default="32", show_default=True, help="bf16: mixed.")
 @click.option("--compile", "compiled", is_flag=True, help="Compile the network first (torch.compile).")
@@ -179,20 +185,17 @@ def _train(
     as_json: bool,
 ) -> None:
     # Imported here: torch takes seconds, and `--help` must not need it.
-    import torch
-
     from mmdgen.dataset.manifest import read_manifest
     from mmdgen.train.loop import train
     from mmdgen.train.recipes import make_recipe
-    from mmdgen.train.start import Places
+    from mmdgen.train.start import Places, default_workers, use_threads
 
     logging.getLogger("lightning.fabric").setLevel(logging.WARNING)
     logging.getLogger("lightning_fabric").setLevel(logging.WARNING)
     if threads is not None:
-        torch.set_num_threads(threads)
+        use_threads(threads)
     if workers is None:
-        cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-        workers = min(8, max(2, cores // options.devices - 1)) if torch.cuda.is_available() else 0
+        workers = default_workers(options.devices)
     folder = out / options.network
     places = Places(data, out, accelerator, workers)
     try:

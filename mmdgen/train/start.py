@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import os
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -107,6 +108,17 @@ def make_fabric(options: TrainOptions, accelerator: str) -> Fabric:
         )
     except (RuntimeError, ValueError) as error:  # Lightning's exception for a missing device is a RuntimeError
         raise ConfigError(f"cannot compute on {options.devices} x {accelerator}: {error}") from error
+
+
+def default_workers(devices: int) -> int:
+    """Return how many processes read for each device: none where the CPU computes, which is busy enough."""
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return min(8, max(2, cores // devices - 1)) if torch.cuda.is_available() else 0
+
+
+def use_threads(count: int) -> None:
+    """Let this process compute with `count` threads on the CPU; the last bits of sums depend on how many there are."""
+    torch.set_num_threads(count)
 
 
 @contextlib.contextmanager
