@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import os
 import sys
 import webbrowser
 from collections.abc import Iterator
@@ -132,6 +133,9 @@ def command(
     missing = [name for name in _TRAIN_PACKAGES if importlib.util.find_spec(name) is None]
     if missing:
         raise ConfigError(f"posing needs {', '.join(missing)}: pip install 'mmdgen[train]'")
+    # Before torch is there: its threads otherwise spin while they wait for each other, which costs several times as
+    # much as it gains where other programs run, too.
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     if export_onnx is not None:
         _export(run, export_onnx)
         return
