@@ -9,6 +9,7 @@ import math
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -257,7 +258,94 @@ def test_options_train_and_resume(data, tmp_path, monkeypatch, options) -> None:
         assert whole.loss["l1"] != plain.loss["l1"]
 
 
+def test_bf16_rounds_neither_pictures_nor_poses_on_their_way_in(data, tmp_path, monkeypatch) -> None:
+    """Outputs are blended with the given picture: rounded before, what does not change would lose its last bits."""
+    kinds, given = [], networks.FaceMorpher.forward
+
+    def forward(self, image, pose):
+        kinds.append((image.dtype, pose.dtype, torch.is_autocast_enabled("cpu")))
+        return given(self, image, pose)
+
+    monkeypatch.setattr(networks.FaceMorpher, "forward", forward)
+    learn(data, tmp_path, "morpher", 8, schedule={"validation_samples": 0}, precision="bf16")
+    assert kinds == [(torch.float32, torch.float32, True)] * 2
+
+
+def test_a_step_takes_no_numbers_from_the_host(tmp_path, vgg) -> None:
+    """On a GPU each tensor made of Python's numbers, each index list and each item() waits for all work before it."""
+    from torch.utils._python_dispatch import TorchDispatchMode
+
+    from mmdgen.train.loader import make_loader
+
+    class Seen(TorchDispatchMode):
+        def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+            called.add(func.name())
+            return func(*args, **(kwargs or {}))
+
+    waiting = {"aten::lift_fresh", "aten::index.Tensor", "aten::_local_scalar_dense", "aten::nonzero"}
+    called: set[str] = set()
+    with Seen():
+        torch.zeros(2, 2)[:, [0]].sum().item()
+    assert called & waiting == waiting - {"aten::nonzero"}  # it does see them
+
+    data = write_dataset(tmp_path / "d", train=2, validation=0, flow=True)
+    for name, weight in (("morpher", 0.0), ("rotator", 1.0), ("combiner", 0.0)):
+        settings = TrainOptions(name, preset="tiny", batch=2, flow_weight=weight)
+        recipe = make_recipe(settings, tmp_path / "run", image_size=SIZE, vgg=vgg)
+        with make_loader(data, "train", batch=2, seed=0, workers=0, fields=recipe.fields, flow=recipe.flow) as loader:
+            batch = next(loader)
+        network = networks.build_network(name, "tiny")
+        called = set()
+        with Seen():
+            example = recipe.example(batch.to("cpu"))
+            parts = recipe.losses(network(*example.inputs), example, True)
+            torch.stack(tuple(parts.values())).sum().backward()
+        assert "aten::convolution" in called
+        assert not called & waiting, name
+        learn(data, tmp_path / "run", name, 2, batch=2, schedule={"validation_samples": 0})
+
+
 # --- what is not finite ---
+
+
+def test_a_validation_that_is_not_finite_is_said_and_not_kept(data, tmp_path) -> None:
+    every = {"validate_every": 4, "save_every": 4}
+    with pytest.raises(TrainError, match=r"validation score image mae, image rmse is not finite at step 1 \(4 ex"):
+        learn(data, tmp_path, "morpher", 8, lr=1e30, schedule=every)
+    assert not list((tmp_path / "morpher/checkpoint").glob("[0-9]*"))
+
+
+def test_a_start_that_kept_nothing_binds_to_nothing(data, tmp_path, monkeypatch) -> None:
+    """As when the memory is too small for the batch: the same folder takes a smaller one."""
+    whole = MorpherRecipe.losses
+
+    def losses(self, output, example, perceptual):
+        raise torch.OutOfMemoryError("tried to allocate 20 GiB")
+
+    monkeypatch.setattr(MorpherRecipe, "losses", losses)
+    with pytest.raises(TrainError, match=r"memory of cpu is too small: tried to allocate 20 GiB .*--batch"):
+        learn(data, tmp_path, "morpher", 8, batch=8)
+    monkeypatch.setattr(MorpherRecipe, "losses", whole)
+    assert learn(data, tmp_path, "morpher", 8, batch=2).steps == 4
+    with pytest.raises(ConfigError, match=r"options\.batch: the run has 2, this command 4"):
+        learn(data, tmp_path, "morpher", 16, batch=4)
+
+
+def test_the_network_of_the_last_checkpoint_is_always_there(data, tmp_path, monkeypatch) -> None:
+    """Whoever is killed between the two writes of the end would find nothing left to do."""
+    from mmdgen.train import loop
+
+    def killed(*_: Any) -> None:
+        raise KeyboardInterrupt
+
+    for name in ("save_network", "save_checkpoint"):
+        every = {"save_every": 8}
+        with monkeypatch.context() as patch:
+            patch.setattr(loop, name, killed)
+            with pytest.raises(KeyboardInterrupt):
+                learn(data, tmp_path / name, "morpher", 8, schedule=every)
+        assert learn(data, tmp_path / name, "morpher", 8, schedule=every).examples == 8
+        assert load_network(tmp_path / name, "morpher").examples == 8
 
 
 class Breaking(torch.autograd.Function):
@@ -392,6 +480,25 @@ def test_two_processes_learn_what_one_with_twice_the_batch_does(data, tmp_path) 
     apart = sum(float((ends[0][name] - value).abs().sum()) for name, value in ends[1].items())
     # Not equal: sums have another order, and Adam makes whole steps of gradients that are nearly nothing.
     assert apart < 0.02 * moved
+
+
+def test_a_failure_ends_the_processes_of_the_other_devices(data, tmp_path, monkeypatch) -> None:
+    """They would wait in an exchange, and Lightning's observer must not take their end for a failure of theirs."""
+    from mmdgen.train import loop
+    from mmdgen.train.start import end_others
+
+    sleeper = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(600)"])
+    processes = [sleeper]
+    end_others(SimpleNamespace(strategy=SimpleNamespace(launcher=SimpleNamespace(procs=processes))))  # pyright: ignore[reportArgumentType]
+    assert sleeper.returncode == -9
+    assert processes == []
+    ended = []
+    monkeypatch.setattr(loop, "end_others", ended.append)
+    learn(data, tmp_path, "morpher", 4)
+    assert not ended
+    with pytest.raises(TrainError, match="validation score"):
+        learn(data, tmp_path / "bad", "morpher", 4, lr=1e30)
+    assert len(ended) == 1
 
 
 def test_differences_name_what_differs() -> None:

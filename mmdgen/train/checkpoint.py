@@ -38,7 +38,7 @@ _FORMAT = 1
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Checkpoint:
-    """`weights` are the network's `state_dict`, `optimizer` and `rng` as their owners gave them, all on the CPU.
+    """`weights` are the network's `state_dict`, `optimizer` and `rng` as their owners gave them; read back, on the CPU.
 
     `examples` and `step` are counted from the run's very beginning, `seconds` the time spent on training.
     """

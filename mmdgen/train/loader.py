@@ -58,7 +58,9 @@ class Batch:
         missing = [name for name in wanted if name not in self.names]
         if missing:
             raise ConfigError(f"the dataset's poses have no {', '.join(missing)}; they have {', '.join(self.names)}")
-        return self.pose[:, [self.names.index(name) for name in wanted]]
+        # Not pose[:, [...]]: a list of numbers would be copied to the GPU, which makes the caller wait for it.
+        columns = [self.pose[:, self.names.index(name), None] for name in wanted]
+        return torch.cat((self.pose[:, :0], *columns), dim=1)
 
     def to(self, device: torch.device | str) -> Batch:
         """Return the batch on `device`; from pinned memory the copy runs beside what the caller does next."""

@@ -24,7 +24,7 @@ from lightning_fabric import Fabric
 from torch import Tensor, nn
 
 from mmdgen.dataset.manifest import read_manifest
-from mmdgen.errors import TrainError
+from mmdgen.errors import TrainError, one_line
 from mmdgen.fsio import write_atomic, write_json
 from mmdgen.train.checkpoint import (
     Checkpoint,
@@ -47,6 +47,7 @@ from mmdgen.train.start import (
     Progress,
     Summary,
     check_same,
+    end_others,
     identify,
     make_fabric,
     numerics,
@@ -85,11 +86,21 @@ def train(
     fabric = make_fabric(options, places.accelerator)
     fabric.launch()
     writer = fabric.is_global_zero
-    with sole_writer(folder) if writer else nullcontext(), numerics(fabric.device):
-        if writer:
-            write_json(folder / OPTIONS_FILE, identity.to_json())
-        run = _Run(fabric, recipe, identity, schedule, places, folder, started, stop or (lambda: False))
-        return run.go(on_progress or (lambda _: None), on_warning or (lambda _: None))
+    try:
+        with sole_writer(folder) if writer else nullcontext(), numerics(fabric.device):
+            if writer:
+                write_json(folder / OPTIONS_FILE, identity.to_json())
+            run = _Run(fabric, recipe, identity, schedule, places, folder, started, stop or (lambda: False))
+            return run.go(on_progress or (lambda _: None), on_warning or (lambda _: None))
+    except torch.OutOfMemoryError as error:
+        end_others(fabric)
+        raise TrainError(
+            f"{folder}: the memory of {fabric.device} is too small: {one_line(str(error), 300)} A smaller --batch or "
+            "--precision bf16 needs less (with another --out if there is a checkpoint already)"
+        ) from error
+    except BaseException:
+        end_others(fabric)
+        raise
 
 
 class _Run:
@@ -265,7 +276,9 @@ class _Run:
         for (step, examples), row in zip(steps, values.tolist(), strict=True):
             named = dict(zip(self._parts, row, strict=True))
             if not all(map(math.isfinite, row)):
-                raise TrainError(self._not_finite(named, step, examples))
+                bad = [name for name, value in named.items() if name != GRADIENT and not math.isfinite(value)]
+                what = f"the loss {', '.join(bad)}" if bad else "the gradient"
+                raise TrainError(self._not_finite(what, named, step, examples))
             for name, value in named.items():
                 self._sums[name] = self._sums.get(name, 0.0) + value
             self._sum_steps += 1
@@ -275,9 +288,7 @@ class _Run:
         elif late:
             self._wish = MINUTES
 
-    def _not_finite(self, values: Mapping[str, float], step: int, examples: int) -> str:
-        bad = [name for name, value in values.items() if name != GRADIENT and not math.isfinite(value)]
-        what = f"the loss {', '.join(bad)}" if bad else "the gradient"
+    def _not_finite(self, what: str, values: Mapping[str, float], step: int, examples: int) -> str:
         shown = ", ".join(f"{name} {value:g}" for name, value in values.items())
         kept = last_checkpoint(self._folder)
         return (
@@ -294,7 +305,8 @@ class _Run:
             seconds = self._seconds + self._trained
             weights, optimizer = self._network.state_dict(), self._adam.state_dict()
             rng = generator_states(self._fabric.device)
-            save_checkpoint(self._folder, Checkpoint(self.examples, self.step, seconds, weights, optimizer, rng))
+            # The network first: it refuses values that are not finite, and a start that finds the last checkpoint may
+            # have nothing left to do, so the network that belongs to it must be there.
             save_network(
                 self._places.run,
                 self._options.network,
@@ -304,6 +316,7 @@ class _Run:
                 self.examples,
                 {"dataset": self._identity.dataset, **self._options.to_json()},
             )
+            save_checkpoint(self._folder, Checkpoint(self.examples, self.step, seconds, weights, optimizer, rng))
             self._saved = self.examples
             self._note(log, "checkpoint", {"seconds": round(seconds, 3)})
 
@@ -312,6 +325,11 @@ class _Run:
             return
         with self._untimed():
             scores, png = validation.run(self._network, self._fabric.device, self._fabric.autocast(), pictures=pictures)
+            found = {f"{name} {score}": value for name, parts in scores.items() for score, value in parts.items()}
+            bad = [name for name, value in found.items() if not math.isfinite(value)]
+            if bad:
+                what = f"the validation score {', '.join(bad)}"
+                raise TrainError(self._not_finite(what, found, self.step, self.examples))
             self._scores, self._validated = scores, self.examples
             self._note(log, "validation", {"samples": validation.samples, "scores": scores})
             if png:

@@ -87,8 +87,9 @@ def flow_loss(offset: Tensor, flow: Tensor, visibility: Tensor) -> Tensor:
             f"offset {list(offset.shape)}, flow {list(flow.shape)} and visibility {list(visibility.shape)} are not of "
             "one batch: expected [N, 2, H, W], [N, H, W, 2] and [N, H, W]"
         )
-    scale = torch.tensor((2 / (width - 1), 2 / (height - 1)), dtype=torch.float32, device=flow.device)
-    wanted = (flow.to(torch.float32) * scale).permute(0, 3, 1, 2)
+    # Plain numbers: a new tensor of them on a GPU would make the caller wait for it.
+    x, y = flow.to(torch.float32).unbind(dim=3)
+    wanted = torch.stack((x * (2 / (width - 1)), y * (2 / (height - 1))), dim=1)
     visible = (visibility == _VISIBLE)[:, None]
     # Chosen before the difference: whatever stands in `flow` elsewhere can reach neither value nor gradient.
     difference = (offset.to(torch.float32) - torch.where(visible, wanted, 0)).abs() * visible

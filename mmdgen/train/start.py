@@ -12,6 +12,7 @@ from typing import Any
 
 import torch
 from lightning_fabric import Fabric
+from lightning_fabric.plugins import MixedPrecision
 
 from mmdgen.dataset.manifest import read_manifest
 from mmdgen.dataset.schema import MANIFEST_FILE
@@ -21,6 +22,7 @@ from mmdgen.train.checkpoint import last_checkpoint
 from mmdgen.train.config import Identity, TrainOptions, differences
 from mmdgen.train.networks import check_size
 from mmdgen.train.recipe import Recipe
+from mmdgen.train.runs import WEIGHTS_NAME
 
 OPTIONS_FILE = "options.json"
 
@@ -79,8 +81,13 @@ def identify(recipe: Recipe, data: Path) -> Identity:
 
 
 def check_same(folder: Path, identity: Identity) -> None:
-    """Raise `ConfigError`, naming the differences, when the run in `folder` was begun with anything else."""
+    """Raise `ConfigError`, naming the differences, when the run in `folder` was begun with anything else.
+
+    A start that ended before it had kept anything, as with a batch too large for the memory, binds to nothing.
+    """
     path = folder / OPTIONS_FILE
+    if last_checkpoint(folder) is None and not (folder / WEIGHTS_NAME).is_file():
+        return
     try:
         kept = json.loads(path.read_bytes())
     except FileNotFoundError:
@@ -98,16 +105,46 @@ def check_same(folder: Path, identity: Identity) -> None:
         )
 
 
+class Bf16(MixedPrecision):
+    """Autocast to bfloat16 on ``cuda`` or ``cpu``, and nothing else.
+
+    Lightning's own also rounds what goes into the network. But outputs are blended with and warped from the given
+    picture, and a bfloat16 between 1/2 and 1 has steps of 1/256: in the dark several steps of a stored sRGB byte.
+    """
+
+    def __init__(self, accelerator: str) -> None:
+        super().__init__("bf16-mixed", accelerator)
+
+    def convert_input(self, data: Any) -> Any:
+        return data
+
+
 def make_fabric(options: TrainOptions, accelerator: str) -> Fabric:
+    """Return Fabric for ``auto``, ``cpu`` or ``cuda``. Raises `ConfigError` when there are no such devices."""
+    if accelerator == "auto":  # not Fabric's, which also takes devices that nobody tried
+        accelerator = "cuda" if torch.cuda.is_available() else "cpu"
     try:
         return Fabric(
             accelerator=accelerator,
             devices=options.devices,
             strategy="ddp" if options.devices > 1 else "auto",
-            precision="bf16-mixed" if options.precision == "bf16" else "32-true",
+            plugins=[Bf16(accelerator)] if options.precision == "bf16" else None,
         )
     except (RuntimeError, ValueError) as error:  # Lightning's exception for a missing device is a RuntimeError
         raise ConfigError(f"cannot compute on {options.devices} x {accelerator}: {error}") from error
+
+
+def end_others(fabric: Fabric) -> None:
+    """End the processes that `fabric` started for the other devices, if this one did.
+
+    When this process fails they wait in the next exchange: on GPUs for half an hour, and they hear no milder signal.
+    """
+    processes = getattr(fabric.strategy.launcher, "procs", [])
+    for process in processes:
+        process.kill()
+    for process in processes:
+        process.wait()
+    processes.clear()  # else Lightning's observer takes their end for a failure and kills this process
 
 
 def default_workers(devices: int) -> int:

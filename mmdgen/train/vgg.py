@@ -31,9 +31,10 @@ _OTHER_KEYS = "classifier."
 
 def normalise(images: Tensor) -> Tensor:
     """Return RGB images [N, 3, H, W] in [0, 1] as VGG16 expects them."""
-    mean = torch.tensor(MEAN, dtype=images.dtype, device=images.device)[:, None, None]
-    deviation = torch.tensor(DEVIATION, dtype=images.dtype, device=images.device)[:, None, None]
-    return (images - mean) / deviation
+    # Channel by channel, with plain numbers: a new tensor of them on a GPU would make the caller wait for it.
+    pairs = zip(MEAN, DEVIATION, strict=True)
+    planes = [(images[:, number, None] - mean) / deviation for number, (mean, deviation) in enumerate(pairs)]
+    return torch.cat(planes, dim=1)
 
 
 class Vgg16(nn.Module):
