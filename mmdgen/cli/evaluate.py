@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-import importlib.util
 import json
 import textwrap
 from pathlib import Path
 
 import click
 
+from mmdgen.cli.extras import require_torch
 from mmdgen.cli.progress import ProgressView
 from mmdgen.cli.progress import option as progress_option
 from mmdgen.dataset.schema import SPLITS
-from mmdgen.errors import ConfigError, DatasetError
+from mmdgen.errors import DatasetError
 from mmdgen.fsio import write_atomic, write_json
 
 JSON_FILE = "evaluation.json"
@@ -69,9 +69,7 @@ def command(
       mmdgen evaluate --run out/run --data out/d --limit 1000 --out out/scores
       mmdgen evaluate --run out/run --data out/d --json > scores.json
     """
-    missing = [name for name in _NEEDED if importlib.util.find_spec(name) is None]
-    if missing:
-        raise ConfigError(f"evaluating needs {', '.join(missing)}: pip install 'mmdgen[train]'")
+    require_torch(_NEEDED, "evaluating")
     # Imported here: torch takes seconds, and `--help` must not need it.
     from mmdgen.train.comparison import columns, comparison_png
     from mmdgen.train.evaluate import RunNetworks, evaluate

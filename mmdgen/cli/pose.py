@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
-import os
 import sys
 import webbrowser
 from collections.abc import Iterator
@@ -13,6 +11,7 @@ from typing import TYPE_CHECKING
 import click
 import numpy as np
 
+from mmdgen.cli.extras import require, require_torch
 from mmdgen.cli.pose_inputs import merged, poses_of_csv, poses_of_vmd, read_picture, told
 from mmdgen.errors import ConfigError
 from mmdgen.fsio import write_atomic
@@ -130,12 +129,7 @@ def command(
     values = _values(pose)
     cut = _color(background_transparent, "--background-transparent")
     ground = _color(background, "--background")
-    missing = [name for name in _TRAIN_PACKAGES if importlib.util.find_spec(name) is None]
-    if missing:
-        raise ConfigError(f"posing needs {', '.join(missing)}: pip install 'mmdgen[train]'")
-    # Before torch is there: its threads otherwise spin while they wait for each other, which costs several times as
-    # much as it gains where other programs run, too.
-    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+    require_torch(_TRAIN_PACKAGES, "posing")
     if export_onnx is not None:
         _export(run, export_onnx)
         return
@@ -266,9 +260,7 @@ def _frames(
 
 
 def _export(run: Path, folder: Path) -> None:
-    missing = [name for name in _ONNX_PACKAGES if importlib.util.find_spec(name) is None]
-    if missing:
-        raise ConfigError(f"exporting needs {', '.join(missing)}: pip install 'mmdgen[onnx]'")
+    require(_ONNX_PACKAGES, "exporting", "onnx")
     from mmdgen.train.export_onnx import check, export
 
     written = export(run, folder)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import importlib.util
 import json
 import logging
 import os
@@ -16,9 +15,10 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from mmdgen.cli.extras import require_torch
 from mmdgen.cli.progress import ProgressView
 from mmdgen.cli.progress import option as progress_option
-from mmdgen.errors import ConfigError, MmdgenError
+from mmdgen.errors import MmdgenError
 from mmdgen.train.config import ARTICLE, LEARNING_RATE, LOSSES, PRECISIONS, Schedule, TrainOptions
 
 if TYPE_CHECKING:
@@ -135,9 +135,7 @@ def command(
       mmdgen train combiner --precision bf16 --channels-last --compile --data out/d --out out/run
       mmdgen train rotator --preset small --describe --json
     """
-    missing = [library for library in _NEEDED if importlib.util.find_spec(library) is None]
-    if missing:
-        raise ConfigError(f"training needs {', '.join(missing)}: install mmdgen with its extra `train`")
+    require_torch(_NEEDED, "training")
     if describe:
         _describe(name, preset, data, as_json)
         return

@@ -14,7 +14,7 @@ import json
 import time
 from concurrent.futures import Executor
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from starlette.websockets import WebSocket
@@ -22,10 +22,12 @@ from starlette.websockets import WebSocket
 from mmdgen.errors import MmdgenError
 from mmdgen.model.textures import decode_image
 from mmdgen.train.picture import prepare
-from mmdgen.train.poser import Poser
 from mmdgen.web import poser_protocol as protocol
 from mmdgen.web.drawing import picture_message
 from mmdgen.web.poser_models import Gallery
+
+if TYPE_CHECKING:  # torch: the rest of this package is imported where it is missing
+    from mmdgen.train.poser import Poser
 
 RATE, BURST = 200.0, 400.0  # messages a second
 MOST_REFUSED = 200  # messages over that rate before the socket is closed

@@ -7,15 +7,18 @@ import os
 from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 
-from mmdgen.train.poser import Poser
 from mmdgen.web.poser_app import create_poser_app
 from mmdgen.web.poser_connection import Desk
 from mmdgen.web.poser_models import Gallery
 from mmdgen.web.poser_protocol import HEAD, MAX_UPLOAD_BYTES
 from mmdgen.web.running import listen, run_app
+
+if TYPE_CHECKING:
+    from mmdgen.train.poser import Poser
 
 
 def serve_poser(
