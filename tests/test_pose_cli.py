@@ -134,10 +134,32 @@ def test_the_morpher_runs_once_per_expression_and_picture(run):
     assert len(poser._kept) == MOST_KEPT
 
 
-@pytest.mark.parametrize("there", [(), ("morpher",), ("rotator", "combiner")])
+@pytest.mark.parametrize("there", [(), ("rotator", "combiner")])
 def test_missing_networks_are_named(tmp_path, there):
     with pytest.raises(TrainError, match="missing: " + ", ".join(name for name in NETWORKS if name not in there)):
         Poser(make_run(tmp_path, there))
+
+
+@pytest.mark.parametrize("there", [("morpher",), ("morpher", "rotator")])
+def test_a_morpher_alone_makes_expressions_and_turns_nothing(tmp_path, there):
+    run = make_run(tmp_path / "run", there)
+    poser = Poser(run)
+    assert poser.missing == tuple(name for name in NETWORKS if name not in there)
+    rest = torch.from_numpy(head())[None]
+    with torch.no_grad():
+        wanted = from_network(load_network(run, "morpher").network(to_network(rest), torch.tensor([[0.5, 0, 1]])).image)
+    assert close(poser.pose(head(), {"left_eye": 0.5}), wanted.numpy())
+    for act in (lambda: poser.pose(head(), {"head_y": 0.1}), poser.require_all):
+        with pytest.raises(TrainError, match="turning a head takes .*missing: " + ", ".join(poser.missing)):
+            act()
+    image = tmp_path / "face.png"
+    image.write_bytes(encode_png(head()))
+    command = ["--run", str(run), "--image", str(image), "--out", str(tmp_path / "x.png"), "--pose"]
+    done = CliRunner().invoke(cli.command, [*command, "left_eye=0.5"])
+    assert done.exit_code == 0, done.output
+    assert "only expressions" in done.stderr
+    assert (tmp_path / "x.png").is_file()
+    assert isinstance(CliRunner().invoke(cli.command, [*command, "neck_z=1"]).exception, TrainError)
 
 
 def test_networks_of_other_sizes_are_refused(tmp_path):

@@ -154,6 +154,11 @@ def command(
         from mmdgen.train.poser import Poser
 
         poser = Poser(run, device)
+        if poser.missing:
+            click.echo(
+                f"mmdgen: {run} has no {' and no '.join(poser.missing)}: only expressions, the head cannot turn",
+                err=True,
+            )
         ready = prepare(read_picture(image), poser.size, fit=fit, background=cut, name=str(image))
         if film and ground is None and out.suffix.lower() == ".mp4":
             ground = _color(_WHITE, "--background")
@@ -291,6 +296,7 @@ def _serve(
     from mmdgen.web.poser_server import serve_poser
 
     poser = Poser(run, device)
+    poser.require_all()
     start = (
         None if image is None else prepare(read_picture(image), poser.size, fit=True, background=cut, name=str(image))
     )

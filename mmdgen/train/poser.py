@@ -29,22 +29,23 @@ class Poser:
     """Poses pictures with the networks of a run.
 
     `size` is the side of its pictures. Results of the morpher are kept while the picture is the same, so that changing
-    only the rotation costs two networks instead of three. Not for several threads at once.
+    only the rotation costs two networks instead of three. Not for several threads at once. A run without rotator or
+    combiner (`missing` names them) makes expressions, as the morpher leaves them, and turns no head.
 
-    Raises `TrainError` when a network is missing or was trained for another size than the others, `ConfigError` for an
-    unknown device.
+    Raises `TrainError` when the morpher is missing or a network was trained for another size than the others,
+    `ConfigError` for an unknown device.
     """
 
     def __init__(self, run: str | Path, device: str = "cpu") -> None:
         run = Path(run)
-        missing = [name for name in NETWORKS if name not in networks_of(run)]
-        if missing:
-            raise TrainError(
-                f"{run}: posing takes {', '.join(NETWORKS)}; missing: {', '.join(missing)} "
-                f"(mmdgen train {missing[0]} --data DATASET --out {run})"
-            )
+        there = networks_of(run)
+        self.run = run
+        self.missing = tuple(name for name in NETWORKS if name not in there)
+        if "morpher" in self.missing:
+            raise self._lacking()
         self.device = find_device(device)
-        self.loaded = {name: load_network(run, name, self.device) for name in NETWORKS}
+        used = ("morpher",) if self.missing else NETWORKS
+        self.loaded = {name: load_network(run, name, self.device) for name in used}
         sizes = {name: loaded.image_size for name, loaded in self.loaded.items()}
         if len(set(sizes.values())) > 1:
             found = ", ".join(f"{name} {size}" for name, size in sizes.items())
@@ -58,7 +59,8 @@ class Poser:
     def pose(self, image: np.ndarray, values: Mapping[str, ArrayLike] | ArrayLike, batch: int = BATCH) -> np.ndarray:
         """Return the pictures u8 [N, S, S, 4] of the head in `image` u8 [S, S, 4] (transparent background) posed.
 
-        `values` as in `pose_rows`. Raises `TrainError` for a picture of another size or kind, `ConfigError` for values.
+        `values` as in `pose_rows`. Raises `TrainError` for a picture of another size or kind, and for a turned head
+        where networks for that are missing; `ConfigError` for values.
         """
         return np.stack(list(self.frames(image, values, batch)))
 
@@ -72,7 +74,21 @@ class Poser:
             raise TrainError(
                 f"the networks take pictures uint8 [{side}, {side}, 4], found {image.dtype} {list(image.shape)}"
             )
+        if rows[:, [THA1.index(name) for name in ROTATION]].any():
+            self.require_all()
         return self._frames(image, rows, max(1, batch))
+
+    def require_all(self) -> None:
+        """Raise `TrainError` where a network is missing."""
+        if self.missing:
+            raise self._lacking()
+
+    def _lacking(self) -> TrainError:
+        what = "posing" if "morpher" in self.missing else "turning a head"
+        return TrainError(
+            f"{self.run}: {what} takes {', '.join(NETWORKS)}; "
+            f"missing: {', '.join(self.missing)} (mmdgen train {self.missing[0]} --data DATASET --out {self.run})"
+        )
 
     def _frames(self, image: np.ndarray, rows: np.ndarray, batch: int) -> Iterator[np.ndarray]:
         for start in range(0, len(rows), batch):
@@ -81,6 +97,8 @@ class Poser:
     @torch.inference_mode()
     def _batch(self, image: np.ndarray, rows: np.ndarray) -> np.ndarray:
         morphed = self._expressions(image, rows[:, [THA1.index(name) for name in EXPRESSION]])
+        if self.missing:
+            return from_network(morphed).cpu().numpy()
         rotation = self._tensor(rows[:, [THA1.index(name) for name in ROTATION]])
         turned = self._network["rotator"](morphed, rotation)
         made = self._network["combiner"](turned.direct, turned.warped, rotation)
