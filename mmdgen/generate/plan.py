@@ -27,7 +27,7 @@ PLAN_SCHEMA = "mmdgen-plan-1"
 
 # For estimates only. Measured on real heads at 256 x 256: kB a picture, and pictures a second of one core with a
 # software renderer.
-ESTIMATED_BYTES, ESTIMATED_COMPACT_BYTES = 72_000, 5_000
+ESTIMATED_BYTES, ESTIMATED_COMPACT_BYTES, ESTIMATED_FLOW_BYTES = 72_000, 5_000, 32_000
 ESTIMATED_RATE = 35.0
 
 
@@ -92,7 +92,8 @@ class Plan:
         samples = sum(entry["samples"] for entry in splits.values())
         scale = (self.options.size / 256) ** 2
         expression = ESTIMATED_COMPACT_BYTES if self.options.compact else ESTIMATED_BYTES
-        size = (samples * (ESTIMATED_BYTES + expression) + (self.images - 2 * samples) * ESTIMATED_BYTES) * scale
+        each = ESTIMATED_BYTES + expression + (ESTIMATED_FLOW_BYTES if self.options.flow else 0)
+        size = (samples * each + (self.images - 2 * samples) * ESTIMATED_BYTES) * scale
         return {"splits": splits, "samples": samples, "images": self.images, "estimated_bytes": int(size)}
 
 
