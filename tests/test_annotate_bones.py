@@ -105,6 +105,12 @@ def test_props_and_stages_have_codes():
         ("両目まばたき", "blink", 0, False),
         ("Fcl_EYE_Joy_R", "smile", 0, True),
         ("眨眼", "blink", 0, False),
+        ("E-Close.L", "blink", 0, True),
+        ("E-SmileClose.R", "smile", 0, True),
+        ("e_wink_l", "wink", 0, True),
+        ("E-HalfClose", None, 0, False),
+        ("E-Down", None, 0, False),
+        ("M-Smile", "other", 0, False),
         ("なごみ", "other", 0, False),
         ("はぅ", "other", 0, False),
         ("じと目", "other", 0, False),
@@ -122,7 +128,19 @@ def test_eye_names(name: str, kind: str | None, number: int, sided: bool):
 
 @pytest.mark.parametrize(
     ("name", "rank"),
-    [("あ", 0), ("発音「あ」", 0), ("Fcl_MTH_A", 0), ("aa", 0), ("口開け", 2), ("お", 3), ("い", None)],
+    [
+        ("あ", 0),
+        ("発音「あ」", 0),
+        ("Fcl_MTH_A", 0),
+        ("aa", 0),
+        ("口開け", 2),
+        ("お", 3),
+        ("い", None),
+        ("M-a", 0),
+        ("M-Open", 2),
+        ("M-i", None),
+        ("E-a", None),
+    ],
 )
 def test_mouth_names(name: str, rank: int | None):
     assert names.mouth_rank(names.parse(name)) == rank

@@ -23,6 +23,8 @@ _ORNAMENT = re.compile(r"^[^\w]+(?=\w)|(?<=\w)[^\w]+$")
 _SIDE_LETTER = re.compile(
     r"(?:(?<=[\s_\-.(（\[【・])[lrLR](?=$|[\s_\-.)）\]】\d])|(?<=[^\W\dA-Za-z])[LRlr](?=$|\d)|(?<=[a-z\d])[LR](?=$))"
 )
+# English models sort morphs by part of the face: E-Close.L, M-a, e_smile. It must be set apart and ahead of a word.
+_PART_LETTER = re.compile(r"^(?:([Ee])|([Mm]))[-_.:](?=[A-Za-z])")
 
 
 def key(name: str) -> str:
@@ -44,8 +46,10 @@ class ParsedName:
 
 
 def parse(name: str) -> ParsedName:
-    """Split ``ｳｨﾝｸ２右`` into (``ういんく``, sided, 2), ``Fcl_EYE_Close_L`` into (``fcleyeclose``, sided, 0)."""
+    """Split ``ｳｨﾝｸ２右`` into (``ういんく``, sided, 2), ``Fcl_EYE_Close_L`` into (``fcleyeclose``, sided, 0),
+    ``E-Close.L`` into (``eyeclose``, sided, 0)."""
     text = unicodedata.normalize("NFKC", name)
+    text = _PART_LETTER.sub(lambda found: "eye_" if found[1] else "mouth_", text)
     text, letters = _SIDE_LETTER.subn(" ", text)
     folded = key(text)
     folded, words = _SIDE_WORDS.subn("", folded)
@@ -134,7 +138,8 @@ BLINK = _keys(
 SMILE_EYES = _keys(
     "笑い 笑 笑い目 目笑い 笑目 わらい 笑顔 目笑 目笑顔 笑眼 微笑 目微笑 微笑み ほほえみ 微笑み目 にこ目 ニコ目 "
     "にこにこ 笑颜 微笑眼 眯眼 眯眼笑 smile eyesmile smileeye smileeyes eyessmile happy joy eyejoy FclEYEJoy "
-    "FclALLJoy eyehappy happyeyes warai laugh eyelaugh smileclosed 웃음 미소 눈웃음"
+    "FclALLJoy eyehappy happyeyes warai laugh eyelaugh smileclosed smileclose "
+    "closesmile closedsmile 웃음 미소 눈웃음"
 )
 WINK = _keys(
     "ウィンク ういんく うぃんく ウインク wink eyewink winkeye winking 眨单眼 单眼眨 单眨 ウィンク目 uinku 媚眼"
