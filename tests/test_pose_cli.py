@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import sys
+import time
 from pathlib import Path
 
 import numpy as np
@@ -160,6 +161,22 @@ def test_a_morpher_alone_makes_expressions_and_turns_nothing(tmp_path, there):
     assert "only expressions" in done.stderr
     assert (tmp_path / "x.png").is_file()
     assert isinstance(CliRunner().invoke(cli.command, [*command, "neck_z=1"]).exception, TrainError)
+    table, frames = tmp_path / "poses.csv", tmp_path / "frames"
+    table.write_text("head_y\n0\n1\n")
+    done = invoke("--run", run, "--image", image, "--csv", table, "--out", frames)
+    assert isinstance(done.exception, TrainError)
+    assert not frames.exists()
+
+
+def test_too_little_memory_is_said(run, monkeypatch):
+    poser = Poser(run)
+
+    def full(*_):
+        raise torch.OutOfMemoryError("CUDA out of memory")
+
+    monkeypatch.setattr(poser, "_expressions", full)
+    with pytest.raises(TrainError, match=r"memory of cpu is too small for a batch of 3 pictures.*a smaller --batch"):
+        poser.pose(head(), {"mouth": [0, 0.5, 1]})
 
 
 def test_networks_of_other_sizes_are_refused(tmp_path):
@@ -171,7 +188,7 @@ def test_networks_of_other_sizes_are_refused(tmp_path):
 def test_devices():
     assert find_device("cpu") == "cpu"
     assert find_device("auto") in ("cpu", "cuda")
-    for name in ("abacus", "meta:9:9", "cuda:99"):
+    for name in ("abacus", "meta", "meta:9:9", "cuda:99"):
         with pytest.raises(ConfigError, match="cannot be used"):
             find_device(name)
 
@@ -261,6 +278,22 @@ def test_the_background_is_what_is_joined_to_the_edge(mask):
     np.testing.assert_array_equal(found, mask & np.isin(labels, edge[edge > 0]))
 
 
+def test_a_background_that_winds_takes_no_longer():
+    """Stairs one pixel wide, from one corner nearly to the other, and islands of them."""
+    side = 1000
+    step = np.arange(side - 2)
+    image = np.zeros((side, side, 4), np.uint8)
+    image[..., 3] = 255
+    image[step, step, :3] = image[step, step + 1, :3] = 255
+    island = np.arange(100, 900)
+    image[island, island - 50, :3] = image[island, island - 49, :3] = 255
+    began = time.process_time()
+    cleared = clear_background(image, (255, 255, 255))[..., 3] == 0
+    assert time.process_time() - began < 10  # turn by turn it takes minutes
+    assert cleared.sum() == 2 * len(step)
+    assert cleared[step, step].all()
+
+
 def test_pictures_that_the_networks_cannot_use():
     opaque = np.full((SIZE, SIZE, 4), 255, np.uint8)
     with pytest.raises(TrainError, match=r"no transparent background.*--background-transparent"):
@@ -321,6 +354,8 @@ def test_a_picture_of_another_size_with_a_background(run, tmp_path):
         (("--models", ".", "--out", "x.png"), "--models: only with --serve"),
         (("--serve", "--pose", "mouth=0"), "--pose: not with --serve"),
         (("--serve", "--out", "x.png"), "--out: not with --serve"),
+        (("--serve", "--annotations", "."), "--annotations: only with --models"),
+        (("--serve", "--background-transparent", "#ffffff"), "only with --image"),
         (("--export-onnx", "x", "--serve"), "not with --serve"),
     ],
 )

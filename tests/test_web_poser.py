@@ -700,6 +700,15 @@ def test_the_page(run, characters, browser, tmp_path):
         assert canvas(tab, "model") != model
         tab.shoot("side by side")
         shown = canvas(tab, "rest")
+        tab.page.locator("#models").select_option("3")  # the broken one
+        tab.page.locator("#message-close").click()
+        assert tab.page.locator("#models").input_value() == "0"
+        tab.page.locator("#models").select_option("")
+        assert not tab.page.locator("#model-figure").is_visible()
+        assert canvas(tab, "rest") == shown
+        before = drawn(tab, "model")
+        tab.page.locator("#models").select_option("0")
+        wait_drawn(tab, before, "model")
         tab.page.locator("#theme").click()
         tab.page.locator("#theme").click()
         assert tab.page.evaluate("document.documentElement.dataset.theme") == "dark"

@@ -6,7 +6,6 @@ import sys
 import webbrowser
 from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import click
 import numpy as np
@@ -17,9 +16,6 @@ from mmdgen.errors import ConfigError
 from mmdgen.fsio import write_atomic
 from mmdgen.png import encode_png
 from mmdgen.pose.vocabulary import THA1
-
-if TYPE_CHECKING:
-    from mmdgen.train.poser import Poser
 
 INTERRUPTED = 130
 _TRAIN_PACKAGES = ("torch", "safetensors")
@@ -130,10 +126,10 @@ def command(
     cut = _color(background_transparent, "--background-transparent")
     ground = _color(background, "--background")
     require_torch(_TRAIN_PACKAGES, "posing")
-    if export_onnx is not None:
-        _export(run, export_onnx)
-        return
     try:
+        if export_onnx is not None:
+            _export(run, export_onnx)
+            return
         if serve:
             _serve(run, device, image, cut, models, annotations, host, allow_host, port, not no_browser)
             return
@@ -162,7 +158,8 @@ def command(
         ready = prepare(read_picture(image), poser.size, fit=fit, background=cut, name=str(image))
         if film and ground is None and out.suffix.lower() == ".mp4":
             ground = _color(_WHITE, "--background")
-        frames = _frames(poser, ready, rows, batch, ground)
+        # Asked for here, so that what cannot be posed is said before a folder is made.
+        frames = _shown(poser.frames(ready, rows, batch), len(rows), ground)
         if not many:
             write_atomic(out, encode_png(next(frames)))
             click.echo(f"picture: {out}")
@@ -201,6 +198,10 @@ def _check_usage(context: click.Context, serve: bool, export_onnx: Path | None) 
         raise click.UsageError(f"{names(wrong)}: not with --serve (the page resizes pictures by itself)")
     elif not serve and (wrong := given & set(of_page)):
         raise click.UsageError(f"{names(wrong)}: only with --serve")
+    elif "annotations" in given and "models" not in given:
+        raise click.UsageError("--annotations: only with --models")
+    elif serve and "background_transparent" in given and "image" not in given:
+        raise click.UsageError("--background-transparent: only with --image (the page offers it for what it refuses)")
     elif not given & {"csv", "vmd"} and (wrong := given & {"fps", "first", "last", "swap_winks"}):
         raise click.UsageError(f"{names(wrong)}: only with --csv or --vmd")
     elif "csv" in given and "swap_winks" in given:
@@ -250,15 +251,12 @@ def _rows(
     return rows
 
 
-def _frames(
-    poser: Poser, image: np.ndarray, rows: np.ndarray, batch: int, ground: tuple[int, int, int] | None
-) -> Iterator[np.ndarray]:
+def _shown(frames: Iterator[np.ndarray], count: int, ground: tuple[int, int, int] | None) -> Iterator[np.ndarray]:
     """Yield the posed pictures, over a colour if there is one; on a terminal, a bar shows how far it is."""
     from mmdgen.cli.draw import over
 
-    frames = poser.frames(image, rows, batch)
     with click.progressbar(
-        frames, length=len(rows), label="frames", file=sys.stderr, hidden=len(rows) == 1 or not sys.stderr.isatty()
+        frames, length=count, label="frames", file=sys.stderr, hidden=count == 1 or not sys.stderr.isatty()
     ) as shown:
         for frame in shown:
             yield frame if ground is None else over(frame, ground)

@@ -3,9 +3,10 @@
 **Head.** The network turns the neck about z and then, on top of it, the head about y and x: seen from the body the head
 stands at Rz(neck_z) Ry(head_y) Rx(head_x). A motion spreads one turn over 首 (neck) and 頭 (head) as its author likes,
 some put all of it on 頭. So the two are multiplied, q = q_neck q_head, and q is taken apart into exactly those three
-angles. There is one such triple while the face does not turn by 90 degrees or more; the head then stands as in the
-motion, only its centre of rotation may differ. An angle of 15 degrees is the value 1; larger ones are clipped. What the
-body below the neck does is not in the picture.
+angles; of the two triples that there are, those with the smaller angles, so that a face that turns by more than 90
+degrees is one that turns, not one that nods and leans by 180. The head then stands as in the motion, only its centre of
+rotation may differ. An angle of 15 degrees is the value 1; larger ones are clipped. What the body below the neck does
+is not in the picture.
 
 **Eyes and mouth.** A motion knows only names of morphs. Weights of all morphs that close an eye (or open the mouth)
 add up, as they do on a model, and are clipped to [0, 1]. Both eyes: まばたき and 笑い. One eye: ウィンク and ウィンク２
@@ -122,13 +123,19 @@ def poses_from_motion(tracks: Tracks, frames: ArrayLike, *, swap_winks: bool = F
 def head_angles(neck: np.ndarray, head: np.ndarray) -> np.ndarray:
     """Return the angles f64 [N, 3] about x, y and z, in radians, of neck and head quaternions f64 [N, 4] together.
 
-    neck head = Rz(c) Ry(b) Rx(a), with b within a right angle: see the module's text.
+    neck head = Rz(c) Ry(b) Rx(a), of the two ways that there are the one with the smaller sum of angles.
     """
     matrix = quaternion_matrix(quaternion_multiply(neck, head))
     a = np.arctan2(matrix[:, 2, 1], matrix[:, 2, 2])
     b = np.arcsin(np.clip(-matrix[:, 2, 0], -1, 1))
     c = np.arctan2(matrix[:, 1, 0], matrix[:, 0, 0])
-    return np.stack([a, b, c], axis=1)
+    near = np.stack([a, b, c], axis=1)
+    far = np.stack([a, np.pi - b, c], axis=1)  # and a half turn of the others, either way
+    far[:, 0] -= np.copysign(np.pi, a)
+    far[:, 2] -= np.copysign(np.pi, c)
+    far[:, 1] -= np.where(far[:, 1] > np.pi, 2 * np.pi, 0)
+    smaller = np.abs(far).sum(axis=1) < np.abs(near).sum(axis=1)
+    return np.where(smaller[:, None], far, near)
 
 
 def motion_from_poses(

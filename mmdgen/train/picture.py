@@ -84,25 +84,38 @@ def clear_background(image: np.ndarray, color: tuple[int, int, int], tolerance: 
     """
     off = np.abs(image[..., :3].astype(np.int16) - np.array(color, np.int16))
     near = np.asarray(off.max(axis=2) <= tolerance)
-    reached = np.zeros_like(near)
-    reached[[0, -1], :] = near[[0, -1], :]
-    reached[:, [0, -1]] |= near[:, [0, -1]]
-    rows, columns = _runs(near), _runs(near.T).T
-    while True:  # whole runs at once: as many rounds as a way into the picture has turns
-        before = np.count_nonzero(reached)
-        for runs in (rows, columns):
-            hit = np.zeros(int(runs.max(initial=0)) + 1, bool)
-            hit[runs[reached]] = True
-            reached = hit[runs] & near
-        if np.count_nonzero(reached) == before:
-            break
     result = image.copy()
-    result[reached] = 0
+    result[_joined_to_edge(near)] = 0
     return result
 
 
+def _joined_to_edge(mask: np.ndarray) -> np.ndarray:
+    """Where a mask [H, W] is joined to the picture's edge, across sides of pixels.
+
+    Runs of rows are the nodes of a graph, 0 is the edge; trees are hung onto others with a lower root until none is
+    left. That takes a few rounds whatever way the background winds.
+    """
+    runs = _runs(mask)
+    touch = mask[1:] & mask[:-1]
+    touch[:, 1:] &= ~(mask[1:, :-1] & mask[:-1, :-1])  # once for two runs that touch
+    rim = mask.copy()
+    rim[1:-1, 1:-1] = False
+    outer = np.unique(runs[rim])
+    a = np.concatenate([np.zeros_like(outer), runs[:-1][touch]])
+    b = np.concatenate([outer, runs[1:][touch]])
+    root = np.arange(int(runs.max(initial=0)) + 1, dtype=np.int32)
+    while len(a):
+        low, high = np.minimum(root[a], root[b]), np.maximum(root[a], root[b])
+        apart = low != high
+        a, b = a[apart], b[apart]
+        np.minimum.at(root, high[apart], low[apart])
+        while not np.array_equal(root, further := root[root]):
+            root = further
+    return mask & (root[runs] == 0)
+
+
 def _runs(mask: np.ndarray) -> np.ndarray:
-    """Number the runs of True in each row of a mask [H, W]: i32 [H, W], meaningful where the mask is True."""
+    """Number the runs of True in each row of a mask [H, W] from 1: i32 [H, W], meaningful where the mask is True."""
     starts = mask.copy()
     starts[:, 1:] &= ~mask[:, :-1]
     return np.cumsum(starts.reshape(-1), dtype=np.int32).reshape(mask.shape)

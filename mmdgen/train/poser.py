@@ -92,7 +92,15 @@ class Poser:
 
     def _frames(self, image: np.ndarray, rows: np.ndarray, batch: int) -> Iterator[np.ndarray]:
         for start in range(0, len(rows), batch):
-            yield from self._batch(image, rows[start : start + batch])
+            part = rows[start : start + batch]
+            try:
+                made = self._batch(image, part)
+            except torch.OutOfMemoryError as error:
+                raise TrainError(
+                    f"the memory of {self.device} is too small for a batch of {len(part)} pictures of {self.size} x "
+                    f"{self.size}" + (": a smaller --batch needs less" if len(part) > 1 else "")
+                ) from error
+            yield from made
 
     @torch.inference_mode()
     def _batch(self, image: np.ndarray, rows: np.ndarray) -> np.ndarray:
@@ -162,7 +170,7 @@ def find_device(name: str) -> str:
     if name == "auto":
         return "cuda" if torch.cuda.is_available() else "cpu"
     try:
-        torch.zeros(1, device=name)
+        torch.zeros(1, device=name).cpu()  # pictures come back from it
     except (RuntimeError, AssertionError) as error:
         raise ConfigError(f"device {name!r} cannot be used: {str(error).splitlines()[0]}") from None
     return name

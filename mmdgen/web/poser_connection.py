@@ -17,7 +17,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from starlette.websockets import WebSocket
+from starlette.websockets import WebSocket, WebSocketDisconnect, WebSocketState
 
 from mmdgen.errors import MmdgenError
 from mmdgen.model.textures import decode_image
@@ -32,6 +32,7 @@ if TYPE_CHECKING:  # torch: the rest of this package is imported where it is mis
 RATE, BURST = 200.0, 400.0  # messages a second
 MOST_REFUSED = 200  # messages over that rate before the socket is closed
 SEND_TIMEOUT_S = 30.0
+CLOSE_TIMEOUT_S = 1.0
 
 
 @dataclass
@@ -81,25 +82,30 @@ class PoserConnection:
         self._image, self._model = desk.image, desk.model
         self._slots = {protocol.NETWORK: _Slot(), protocol.MODEL: _Slot()}
         self._sending = asyncio.Lock()
+        self._stalled = asyncio.Event()  # the page takes nothing
         self._allowance, self._refilled, self._refused = BURST, time.monotonic(), 0
 
     async def serve(self) -> None:
         """Answer until the socket closes."""
         await self._socket.accept()
+        receiving, stalled = asyncio.create_task(self._receive_all()), asyncio.create_task(self._stalled.wait())
         try:
-            await self._receive_all()
-        except TimeoutError:  # the page takes nothing
-            with contextlib.suppress(RuntimeError):
-                await self._socket.close(1008)
+            await asyncio.wait((receiving, stalled), return_when=asyncio.FIRST_COMPLETED)
+            if self._stalled.is_set():
+                # It may not take its end either: then the server's pings end it, and nobody waits here.
+                with contextlib.suppress(RuntimeError, WebSocketDisconnect, TimeoutError):
+                    async with asyncio.timeout(CLOSE_TIMEOUT_S):
+                        await self._socket.close(1008)
+            else:
+                receiving.result()
         finally:
-            tasks = [slot.task for slot in self._slots.values() if slot.task is not None]
-            for task in tasks:
+            left = [receiving, stalled, *(slot.task for slot in self._slots.values() if slot.task is not None)]
+            for task in left:
                 task.cancel()
-            if tasks:
-                await asyncio.wait(tasks)
-            for task in tasks:
+            await asyncio.wait(left)
+            for task in left:
                 if not task.cancelled():
-                    task.exception()  # seen: the socket is gone
+                    task.exception()  # seen: raised above, or the page takes nothing
 
     # In. One message at a time: what a page sends while a file is decoded waits in its own buffers.
 
@@ -219,11 +225,20 @@ class PoserConnection:
         await self._send(json.dumps(answer, ensure_ascii=False, allow_nan=False))
 
     async def _send(self, content: str | bytes) -> None:
-        async with self._sending, asyncio.timeout(SEND_TIMEOUT_S):
-            if isinstance(content, bytes):
-                await self._socket.send_bytes(content)
-            else:
-                await self._socket.send_text(content)
+        """Send, unless the page has left: what is received says so next."""
+        async with self._sending:
+            if self._stalled.is_set() or self._socket.application_state is WebSocketState.DISCONNECTED:
+                return
+            try:
+                async with asyncio.timeout(SEND_TIMEOUT_S):
+                    if isinstance(content, bytes):
+                        await self._socket.send_bytes(content)
+                    else:
+                        await self._socket.send_text(content)
+            except WebSocketDisconnect:
+                pass
+            except TimeoutError:
+                self._stalled.set()
 
 
 def read_upload(data: bytes, size: int, cut: bool) -> np.ndarray:

@@ -17,6 +17,7 @@ const model = new Live(socket, byId("model"), "model");
 let source = 0; // counts the pictures that were posed
 let refused = null; // a file without a transparent background
 let started = false;
+let chosen = ""; // the number of the model that is shown, as in the list
 
 function say(text, cut = false) {
   byId("message-text").textContent = text;
@@ -42,15 +43,21 @@ function begin(image, name, of3d) {
   byId("source-name").textContent = name;
   byId("source-name").title = name;
   document.body.dataset.picture = String(source);
-  setShown(byId("model-figure"), of3d);
-  byId("stage").classList.toggle("two", of3d);
   network.start(source);
-  if (of3d) model.start(source);
+  compare(of3d);
+  showAll();
+}
+
+/** Show the 3D model beside the picture, or only the picture. */
+function compare(on) {
+  setShown(byId("model-figure"), on);
+  byId("stage").classList.toggle("two", on);
+  if (on) model.start(source);
   else {
     model.stop();
     byId("models").value = "";
   }
-  showAll();
+  chosen = byId("models").value;
 }
 
 async function upload(file, cut = false) {
@@ -76,6 +83,7 @@ async function chooseModel(number) {
     const answer = await socket.request({ type: "choose", model: number });
     begin(answer.image, name, true);
   } catch (error) {
+    byId("models").value = chosen;
     say(`${name}: ${error.message}`);
   } finally {
     byId("models").disabled = false;
@@ -117,7 +125,8 @@ byId("file").addEventListener("change", (event) => {
 byId("cut").addEventListener("click", () => upload(refused, true));
 byId("message-close").addEventListener("click", () => say(""));
 byId("models").addEventListener("change", (event) => {
-  if (event.target.value !== "") chooseModel(Number(event.target.value));
+  if (event.target.value === "") compare(false);
+  else chooseModel(Number(event.target.value));
 });
 byId("theme").addEventListener("click", () => {
   setTheme(THEMES[(THEMES.indexOf(document.documentElement.dataset.theme) + 1) % THEMES.length]);

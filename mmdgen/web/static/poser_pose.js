@@ -70,8 +70,10 @@ export class Pose {
   }
 
   #slider({ name, label, low, high, rest, ends, flipped }) {
-    const input = el("input", { type: "range", id: name, min: low, max: high, step: STEP, value: rest, class: flipped && "flipped" });
-    const number = el("output", { class: "number quiet", for: name, text: fixed(rest) });
+    const [from, to] = flipped ? [ends[1], ends[0]] : ends;
+    const spoken = `${label}, from ${from} to ${to}`;
+    const input = el("input", { type: "range", id: name, min: low, max: high, step: STEP, value: rest, class: flipped && "flipped", "aria-label": spoken });
+    const number = el("output", { class: "number quiet", for: name, "aria-live": "off", text: fixed(rest) });
     input.addEventListener("input", () => {
       this.glide = null;
       if (this.following && ["head_x", "head_y", "neck_z"].includes(name)) this.pointer = null;
