@@ -18,7 +18,7 @@ from heads import bounds_errors, character, code_of, replace
 from mmdgen.annotate import names, store
 from mmdgen.annotate.auto import annotate
 from mmdgen.annotate.motion import displacement
-from mmdgen.annotate.records import EYE_SLOTS, Annotation
+from mmdgen.annotate.records import EYE_SLOTS, SURE, Annotation
 from mmdgen.annotate.variants import without_faces
 from mmdgen.errors import MmdgenError
 from mmdgen.model.load import load_model
@@ -247,6 +247,20 @@ def test_mouth_by_name_then_by_opening():
     assert nameless.eyes.confidence < 0.7
     sunk = displacement(model, nameless.eyes.mouth_open, truth.center_x)
     assert sunk.offset[:, 1].min() < -0.05
+
+
+@pytest.mark.parametrize(("name", "sure"), [("あ２", True), ("ああ", True), ("わ", False), ("お", False)])
+def test_a_weak_mouth_shows_beside_other_shapes_but_not_beside_its_own_stronger_version(name: str, sure: bool):
+    model, truth = character(SEED)
+    mouth = truth.mouth_open[0][0]
+    weak = model.morphs[mouth]
+    spare = next(i for i, morph in enumerate(model.morphs) if morph.panel == 3 and i != mouth)
+    others = [i for i, morph in enumerate(model.morphs) if morph.panel == 3 and i not in (mouth, spare)]
+    wide = replace(weak, name=name, name_en="", offset=4 * weak.offset)
+    changed = heads.with_morphs(heads.without_morphs(model, others), lambda i, m: wide if i == spare else m)
+    found = annotate(heads.renamed(changed, {mouth: "あ"}))
+    assert found.eyes.mouth_open == (MorphTerm(mouth),)
+    assert (found.eyes.confidence >= SURE) is sure
 
 
 def test_no_mouth_is_a_code():

@@ -15,7 +15,8 @@ from mmdgen.model.records import Model, MorphTerm
 MOUTH_PANEL = 3
 # An opening below this part of the distance between the eyes is no open mouth.
 LEAST_OPENING = 0.04
-# Of how far the widest of the named morphs opens it: of 71 models where あ is right it is half as far or more.
+# Of how far the widest of the other named shapes opens it: of 71 models where あ is right it is half as far or more.
+# あ２ and ああ do not count: they are meant to be wider (あ opens 0.26 and 0.45 times as far on two models).
 LEAST_SHARE = 0.45
 NAMELESS = 9.0  # the rank of morphs without a known name
 
@@ -38,6 +39,7 @@ class _Opening:
     rank: float
     opening: float
     y: float
+    wider: bool  # by its name a stronger version of another shape: あ２, ああ
 
 
 def find_mouth(
@@ -70,10 +72,10 @@ def find_mouth(
         confidence, reason = 0.85, f"mouth: {best.label} opens it, there is no あ"
     else:
         confidence, reason = 0.6, f"mouth: {best.label} opens it farthest of what there is"
-    if best.rank < NAMELESS and best.opening < LEAST_SHARE * widest:
-        other = max(usable, key=lambda item: item.opening)
+    other = max((item for item in usable if item is best or not item.wider), key=lambda item: item.opening)
+    if best.rank < NAMELESS and best.opening < LEAST_SHARE * other.opening:
         confidence = min(confidence, 0.7)
-        reason = f"mouth: {best.label} opens it only {best.opening / widest:.2f} as far as {other.label} does"
+        reason = f"mouth: {best.label} opens it only {best.opening / other.opening:.2f} as far as {other.label} does"
     return MouthFinding((MorphTerm(best.morph),), best.y, best.opening, confidence, (reason,))
 
 
@@ -94,7 +96,8 @@ def _openings(model: Model, eyes: EyeFinding, share: np.ndarray, named: bool) ->
         order += (
             (0.4 if parsed.number else 0.0) + (0.2 if parsed.sided else 0.0) + (0.1 if parsed.base != "あ" else 0.0)
         )
-        found.append(_Opening(number, morph.name, order, place[0], place[1]))
+        wider = rank == names.MOUTH_REPEATED or parsed.number > 1
+        found.append(_Opening(number, morph.name, order, place[0], place[1], wider))
     return found
 
 

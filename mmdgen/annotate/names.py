@@ -174,6 +174,7 @@ _MOUTH_RANKS = (
     ),
     _keys("わ ワ □ お o oh FclMTHO vo 叫び 叫ぶ えー ああ2 ▲ △ Δ 驚き口 ω□ え e eh ええ"),
 )
+MOUTH_REPEATED = 1  # the rank of ああ and あ大: wider than あ
 MOUTH_BY_LETTER = 3  # ranks below this name the shape あ or an open mouth; rank 3 is another open shape
 
 
