@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import io
 import json
+import os
 import queue
 import re
 import struct
@@ -77,6 +78,15 @@ def file_of(image: np.ndarray, kind: str = "PNG", **options: Any) -> bytes:
     stream = io.BytesIO()
     Image.fromarray(image).save(stream, kind, **options)
     return stream.getvalue()
+
+
+@pytest.fixture(scope="module", autouse=True)
+def one_thread():
+    """Networks this small gain nothing from several threads, which wait for each other by spinning."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
 
 
 @pytest.fixture(scope="module")
@@ -535,6 +545,7 @@ def serving(run: Path, *options: object) -> Iterator[str]:
     process = subprocess.Popen(
         [*map(str, command), "--no-browser", "--device", "cpu", *map(str, options)],
         cwd=CHECKOUT,
+        env={**os.environ, "OMP_NUM_THREADS": "1"},
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         encoding="utf-8",
