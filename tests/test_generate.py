@@ -355,10 +355,10 @@ class TestRunsThatEnd:
     @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
     def test_signals_end_everything(self, models, reference, tmp_path, number):
         out = tmp_path / "d"
-        process = start(models, out, FAKE_DELAY="0.02")
+        process = start(models, out, FAKE_DELAY="0.05")  # slow enough to be far from its end
         deadline = time.monotonic() + 30
         while not list(out.glob("train/*.h5")) and time.monotonic() < deadline:
-            time.sleep(0.05)
+            time.sleep(0.02)
         children = children_of(process.pid)
         assert children
         process.send_signal(number)

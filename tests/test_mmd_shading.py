@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import dataclasses
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -365,12 +366,13 @@ def test_the_axes_of_a_camera_are_left_handed() -> None:
 
 
 @pytest.mark.parametrize("light", [{"ambient": 0.7}, {"directional": 0.4}, {"specular": 1.0}])
-def test_another_light_is_refused_and_not_ignored(light: dict[str, float], tmp_path: Path) -> None:
+def test_another_light_is_refused_and_not_ignored(light: dict[str, Any], tmp_path: Path) -> None:
+    asked: dict[str, Any] = {"ambient": (0.5, 0.7)} if "ambient" in light else light
     with pytest.raises(ConfigError, match="belong to phong"):
         View(0, 0, 1, shading=MMD, **light)
     View(0, 0, 1, **light)
     with pytest.raises(ConfigError, match="belong to phong"):
-        RenderOptions(poses={"train": 1}, shading=MMD, **({"ambient": (0.5, 0.7)} if "ambient" in light else light))
+        RenderOptions(poses={"train": 1}, shading=MMD, **asked)
 
 
 def test_the_command_refuses_another_light_as_wrong_usage(tmp_path: Path) -> None:
