@@ -32,7 +32,10 @@ class DrawnScene(Protocol):
 
 
 class Backend(Protocol):
-    """Made once a worker, used from the thread that made it, but for `prepare`, which other threads call."""
+    """Made once a worker, used from the thread that made it, but for `prepare`, which other threads call.
+
+    The class is called without arguments, or with ``device`` where the run chose one: an EGL index or ``auto``.
+    """
 
     def report(self) -> dict[str, Any]:
         """Return what draws, for the manifest; ``software`` tells whether the CPU does."""

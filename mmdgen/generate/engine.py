@@ -19,6 +19,7 @@ from mmdgen.generate.backend import DEFAULT_BACKEND
 from mmdgen.generate.plan import Plan
 from mmdgen.generate.pool import Death, Pool
 from mmdgen.generate.shard import WORK_FOLDER, ShardResult, ShardTask
+from mmdgen.render.devices import Choice, resolve
 
 HARDWARE_WORKERS = 4  # processes that share one GPU: enough to keep it busy while the others load and compress
 
@@ -92,6 +93,7 @@ def render_shards(
     *,
     workers: int | None = None,
     backend: str = DEFAULT_BACKEND,
+    device: Choice = None,
     on_progress: OnProgress = lambda progress: None,
 ) -> list[ShardResult]:
     """Render the shards `indices` of the plan frozen in `out`; return their results, in the order of the plan.
@@ -108,9 +110,11 @@ def render_shards(
     tally = _Tally(plan.images, finished, on_progress)
     tally.tell("start")
     announced: dict[int, tuple[str, int]] = {}
-    probing = workers is None and size > HARDWARE_WORKERS
+    variants = [{} if index is None else {"device": index} for index in resolve(device)]
+    hardware = HARDWARE_WORKERS * len(variants)
+    probing = workers is None and size > hardware
     with Pool(
-        "mmdgen.generate.shard:ShardWorker", config, HARDWARE_WORKERS if probing else size, out / WORK_FOLDER
+        "mmdgen.generate.shard:ShardWorker", config, hardware if probing else size, out / WORK_FOLDER, variants
     ) as pool:
         for event in pool.run(tasks):
             task: ShardTask | None = event.task

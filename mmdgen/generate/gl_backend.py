@@ -12,16 +12,17 @@ from mmdgen.generate.catalogue import UsableModel, changed_since, texture_finger
 from mmdgen.model.load import load_model
 from mmdgen.pose.binding import PoseBinding
 from mmdgen.pose.vocabulary import PoseVocabulary
+from mmdgen.render.devices import Choice, resolve
 from mmdgen.render.prepare import Prepared, prepare_model
 from mmdgen.render.renderer import Renderer
 from mmdgen.render.view import View
 
 
 class GlBackend:
-    """Draws with `Renderer`; see `Backend`."""
+    """Draws with `Renderer`; see `Backend`. `device` is an EGL index, or a choice of which it takes the first."""
 
-    def __init__(self) -> None:
-        self._renderer = Renderer()
+    def __init__(self, device: Choice = None) -> None:
+        self._renderer = Renderer(resolve(device)[0])
 
     def report(self) -> dict[str, Any]:
         return self._renderer.report()

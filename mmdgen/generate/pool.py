@@ -23,7 +23,7 @@ import subprocess
 import sys
 import threading
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO, Any
@@ -86,6 +86,7 @@ class _Worker:
     number: int
     process: subprocess.Popen
     log: Path | None
+    variant: int
     task: Any = None
     busy: bool = False
     ready: bool = False
@@ -96,12 +97,20 @@ class _Worker:
 class Pool:
     """Up to `size` processes of the handler class named by `target` ("package.module:Class"), each made with `config`.
 
-    `logs` is a folder for the workers' output, or None to drop it. Use as a context manager: no
-    process outlives it.
+    Each one's config has one of `variants` on top: the one that the fewest living workers have, so that all are spread
+    over several GPUs, those that replace others too. `logs` is a folder for the workers' output, or None to drop it.
+    Use as a context manager: no process outlives it.
     """
 
-    def __init__(self, target: str, config: Any, size: int, logs: Path | None = None) -> None:
-        self.target, self.config, self.size, self.logs = target, config, size, logs
+    def __init__(
+        self,
+        target: str,
+        config: Any,
+        size: int,
+        logs: Path | None = None,
+        variants: Sequence[Mapping[str, Any]] = ({},),
+    ) -> None:
+        self.target, self.config, self.size, self.logs, self.variants = target, config, size, logs, variants
         self._workers: dict[int, _Worker] = {}
         self._started = 0
         self._inbox: queue.Queue[tuple[int, str, Any]] = queue.Queue()
@@ -168,12 +177,15 @@ class Pool:
                 env={**WORKER_ENVIRONMENT, **os.environ},
                 start_new_session=os.name != "nt",  # Ctrl-C in the terminal is the parent's to handle
             )
-        worker = _Worker(number, process, log)
+        taken = [worker.variant for worker in self._workers.values()]
+        variant = min(range(len(self.variants)), key=taken.count)
+        config = {**self.config, **self.variants[variant]} if self.variants[variant] else self.config
+        worker = _Worker(number, process, log, variant)
         self._workers[number] = worker
         worker.thread = threading.Thread(target=self._listen, args=(number, process), daemon=True)
         worker.thread.start()
         with contextlib.suppress(OSError):
-            write_message(process.stdin, (self.target, self.config, os.getpid()))  # type: ignore[arg-type]
+            write_message(process.stdin, (self.target, config, os.getpid()))  # type: ignore[arg-type]
 
     def _listen(self, number: int, process: subprocess.Popen) -> None:
         with contextlib.suppress(EOFError, OSError, ValueError, pickle.UnpicklingError):

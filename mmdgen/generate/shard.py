@@ -305,7 +305,9 @@ class ShardWorker:
         if plan is None or plan.digest != config["plan"]:
             raise EngineError(f"{self.out}: the plan changed while the run was starting")
         self.plan = plan
-        self.backend: Backend = resolve(config["backend"])()
+        # None leaves it to the backend; an EGL index or "auto" is for one that draws with a GPU.
+        device = config.get("device")
+        self.backend: Backend = resolve(config["backend"])(**({} if device is None else {"device": device}))
         self.report = self.backend.report()
 
     def handle(self, task: ShardTask, note: Note) -> ShardResult:

@@ -5,7 +5,8 @@ because a broken driver may crash, and because libraries once loaded stay loaded
 `tools/run` can use it before anything is installed.
 
 Sources: EGL 1.5 and the extensions EGL_EXT_device_enumeration, EGL_EXT_device_query, EGL_EXT_platform_device,
-EGL_EXT_device_drm, EGL_EXT_device_drm_render_node, EGL_NV_device_cuda, EGL_MESA_device_software.
+EGL_EXT_device_drm, EGL_EXT_device_drm_render_node, EGL_EXT_device_persistent_id, EGL_NV_device_cuda,
+EGL_MESA_device_software.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ from __future__ import annotations
 import ctypes
 import json
 import sys
+import uuid
 from collections.abc import Callable
 from typing import Any
 
@@ -24,6 +26,8 @@ _EGL_OPENGL_API = 0x30A2
 _EGL_DRM_DEVICE_FILE = 0x3233
 _EGL_DRM_RENDER_NODE_FILE = 0x3377
 _EGL_CUDA_DEVICE = 0x323A
+_EGL_DEVICE_UUID = 0x335C
+_UUID_BYTES = 16
 # EGL_SURFACE_TYPE 0x3033 = 0 (any), EGL_RENDERABLE_TYPE 0x3040 = EGL_OPENGL_BIT, EGL_NONE
 _CONFIG = (0x3033, 0, 0x3040, 0x0008, 0x3038)
 # EGL_CONTEXT_MAJOR_VERSION 0x3098, MINOR 0x30FB, PROFILE_MASK 0x30FD = core, EGL_NONE
@@ -57,6 +61,9 @@ class _Egl:
         self.device_string = self._extension("eglQueryDeviceStringEXT", ctypes.c_char_p, pointer, integer)
         self.device_attribute = self._extension(
             "eglQueryDeviceAttribEXT", integer, pointer, integer, ctypes.POINTER(ctypes.c_ssize_t)
+        )
+        self.device_binary = self._extension(
+            "eglQueryDeviceBinaryEXT", integer, pointer, integer, integer, pointer, attributes
         )
         self.platform_display = self._extension("eglGetPlatformDisplayEXT", pointer, integer, pointer, attributes)
 
@@ -133,11 +140,17 @@ def _device_report(egl: _Egl, index: int, device: int) -> dict[str, Any]:
         "drm": text(_EGL_DRM_DEVICE_FILE) if "EGL_EXT_device_drm" in extensions else "",
         "render_node": text(_EGL_DRM_RENDER_NODE_FILE) if "EGL_EXT_device_drm_render_node" in extensions else "",
         "cuda": None,
+        "uuid": "",
     }
     if "EGL_NV_device_cuda" in extensions and egl.device_attribute:
         value = ctypes.c_ssize_t(-1)
         if egl.device_attribute(device, _EGL_CUDA_DEVICE, ctypes.byref(value)):
             report["cuda"] = value.value
+    if "EGL_EXT_device_persistent_id" in extensions and egl.device_binary:
+        found, length = (ctypes.c_ubyte * _UUID_BYTES)(), ctypes.c_int()
+        answered = egl.device_binary(device, _EGL_DEVICE_UUID, _UUID_BYTES, found, ctypes.byref(length))
+        if answered and length.value == _UUID_BYTES:
+            report["uuid"] = str(uuid.UUID(bytes=bytes(found)))
     return report
 
 
@@ -155,9 +168,10 @@ def loaded_libraries() -> list[str]:
 def query(every_device: bool = False) -> dict[str, Any]:
     """Return what EGL says.
 
-    ``ok`` (a context came up), ``problem`` (why not), ``devices`` (index, software, drm, render_node, cuda, and either
-    vendor, renderer and version or problem), ``libraries`` (paths in use). Stops at the first device that works unless
-    `every_device`.
+    ``ok`` (a context came up), ``problem`` (why not), ``devices`` (index, software, drm, render_node, cuda, uuid, and
+    either vendor, renderer and version or problem), ``libraries`` (paths in use). Stops at the first device that works
+    unless `every_device`. CUDA's numbers are those of this process's environment: `gl_setup.probe` takes
+    CUDA_VISIBLE_DEVICES out of it.
     """
     report: dict[str, Any] = {"ok": False, "problem": "", "devices": [], "libraries": []}
     for name in ("libGL.so.1", "libEGL.so.1"):

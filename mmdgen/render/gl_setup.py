@@ -62,7 +62,9 @@ class GlSetup:
 def probe(environment: Mapping[str, str] | None = None, *, every_device: bool = False) -> GlProbe:
     """Try to bring up OpenGL 4.3 core in a child process, with `environment` on top of this process's own.
 
-    Never raises for a driver's failure: a crash or a hang is reported as the problem.
+    CUDA_VISIBLE_DEVICES is kept from it: drivers differ in whether a device's CUDA number then counts all GPUs or only
+    the visible ones, so all are numbered, and `devices` works out which ones are meant. Never raises for a driver's
+    failure: a crash or a hang is reported as the problem.
     """
     command = [sys.executable, "-I", str(Path(__file__).with_name("egl_probe.py"))]
     if every_device:
@@ -70,7 +72,7 @@ def probe(environment: Mapping[str, str] | None = None, *, every_device: bool = 
     try:
         done = subprocess.run(
             command,
-            env=merged(environment or {}),
+            env={name: value for name, value in merged(environment or {}).items() if name != "CUDA_VISIBLE_DEVICES"},
             stdin=subprocess.DEVNULL,
             capture_output=True,
             timeout=_PROBE_TIMEOUT_S,
