@@ -12,6 +12,7 @@ from typing import Any
 import click
 
 import mmdgen
+from mmdgen.cli.device import device_option
 from mmdgen.cli.progress import ProgressView, interruptible
 from mmdgen.cli.progress import option as progress_option
 from mmdgen.errors import MmdgenError
@@ -22,6 +23,7 @@ from mmdgen.generate.options import RenderOptions
 from mmdgen.generate.plan import ESTIMATED_RATE, Plan, read_plan
 from mmdgen.generate.run import Summary, plan_for, run
 from mmdgen.generate.splits import SPLITS, read_rules
+from mmdgen.render.devices import Choice
 from mmdgen.render.view import PHONG, SAMPLE_GRIDS, SHADINGS
 
 DEFAULT_OUT = Path("mmdgen-dataset")
@@ -90,6 +92,7 @@ def default_annotations() -> Path | None:
     help="The folder of stored annotations [annotations/ of the checkout, if there is one].",
 )
 @click.option("--workers", type=click.IntRange(1, 512), help="Processes [one a core; 4 for a GPU].")
+@device_option
 @click.option("--size", type=click.IntRange(16, 4096), default=256, show_default=True, help="Pixels a side.")
 @click.option(
     "--samples",
@@ -139,6 +142,7 @@ def command(
     splits: Path | None,
     annotations: Path | None,
     workers: int | None,
+    device: Choice,
     size: int,
     samples: str,
     shading: str,
@@ -230,7 +234,7 @@ def command(
             if dry_run:
                 _show_plan(plan, out, workers, as_json)
                 return
-            summary = run(plan, source, out, workers=workers, on_progress=view.render)
+            summary = run(plan, source, out, workers=workers, device=device, on_progress=view.render)
     except KeyboardInterrupt:
         kept = "What is finished is kept" if _begun(out) and not dry_run else "Nothing was written"
         click.echo(f"mmdgen: interrupted. {kept}; the same command goes on:\n  {_same_command()}", err=True)

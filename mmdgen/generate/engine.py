@@ -30,8 +30,9 @@ CPU_QUOTA = Path("/sys/fs/cgroup/cpu.max")
 class Progress:
     """`images` of `total` are done, `drawn` of them now, in `seconds` since drawing began; `event` says what is new.
 
-    `event` is ``start``, ``images``, ``shard`` (finished), ``failure`` (a model was left out) or ``retry`` (a worker
-    died); `message` is a line for people, empty for plain progress.
+    `event` is ``start``, ``device`` (which one draws is not what one expects), ``images``, ``shard`` (finished),
+    ``failure`` (a model was left out) or ``retry`` (a worker died); `message` is a line for people, empty for plain
+    progress.
     """
 
     event: str
@@ -98,9 +99,9 @@ def render_shards(
 ) -> list[ShardResult]:
     """Render the shards `indices` of the plan frozen in `out`; return their results, in the order of the plan.
 
-    `workers` None takes one a core for the software renderer and `HARDWARE_WORKERS` at most for a GPU. Raises what ends
-    a run: `DatasetError` (a full disk), `RenderError` (no GL context), `EngineError`. The workers are ended first, on a
-    KeyboardInterrupt too.
+    `workers` None takes one a core for the software renderer and `HARDWARE_WORKERS` at most for each GPU. `device`
+    chooses the GPUs (`render.devices`), over which the workers are spread. Raises what ends a run: `DatasetError` (a
+    full disk), `RenderError` (no GL context), `EngineError`. The workers are ended first, on a KeyboardInterrupt too.
     """
     config = {"models": str(models), "out": str(out), "plan": plan.digest, "backend": backend}
     size = min(workers or default_workers(), max(1, len(indices)))
@@ -110,7 +111,8 @@ def render_shards(
     tally = _Tally(plan.images, finished, on_progress)
     tally.tell("start")
     announced: dict[int, tuple[str, int]] = {}
-    variants = [{} if index is None else {"device": index} for index in resolve(device)]
+    devices = resolve(device, lambda line: tally.tell("device", line))
+    variants = [{} if index is None else {"device": index} for index in devices]
     hardware = HARDWARE_WORKERS * len(variants)
     probing = workers is None and size > hardware
     with Pool(

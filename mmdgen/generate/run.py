@@ -39,6 +39,7 @@ from mmdgen.generate.plan import Plan, check_same, make_plan, read_plan, write_p
 from mmdgen.generate.provenance import jsonl_bytes
 from mmdgen.generate.shard import WORK_FOLDER, Failure, ShardResult, read_sidecar, write_sidecar
 from mmdgen.generate.splits import SPLITS
+from mmdgen.render.devices import Choice
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,12 +127,14 @@ def run(
     *,
     workers: int | None = None,
     backend: str = DEFAULT_BACKEND,
+    device: Choice = None,
     on_progress: OnProgress = lambda progress: None,
 ) -> Summary:
     """Render what is missing of the plan frozen in `out` and finish the dataset; return what there is then.
 
-    `models` is the folder that the plan's paths are relative to. Raises `DatasetError`, `RenderError`, `EngineError`;
-    after any exception, KeyboardInterrupt too, the same call goes on, and no half-written file is left.
+    `models` is the folder that the plan's paths are relative to; `device` chooses GPUs, which are no part of the plan
+    (see `render.devices`). Raises `DatasetError`, `RenderError`, `EngineError`; after any exception, KeyboardInterrupt
+    too, the same call goes on, and no half-written file is left.
     """
     drawn, seconds = 0, 0.0
 
@@ -151,7 +154,9 @@ def run(
             # a model that failed may be back
             todo = [index for index, result in results.items() if result is None or result.failures]
             if todo:
-                done = render_shards(plan, todo, models, out, workers=workers, backend=backend, on_progress=watch)
+                done = render_shards(
+                    plan, todo, models, out, workers=workers, backend=backend, device=device, on_progress=watch
+                )
                 results.update({result.index: result for result in done})
             manifest = _finish(plan, [results[index] for index in sorted(results)], out)  # type: ignore[misc]
         except BaseException:

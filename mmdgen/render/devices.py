@@ -171,7 +171,7 @@ def _drawing(devices: Sequence[Device]) -> tuple[int, ...]:
     return tuple(device.index for device in devices)
 
 
-def resolve(choice: Choice) -> tuple[int | None, ...]:
+def resolve(choice: Choice, say: Callable[[str], None] = lambda line: None) -> tuple[int | None, ...]:
     """Ask EGL and return the indices of the devices that draw for `choice`; see `select`.
 
     Quick where ``auto`` can only mean the software renderer: without any GPU's files nothing is asked.
@@ -181,7 +181,11 @@ def resolve(choice: Choice) -> tuple[int | None, ...]:
     found = probe(every_device=True)
     if not found.devices:
         raise RenderError(f"OpenGL does not work: {found.problem}. `mmdgen doctor` says what is missing")
-    return select(choice, devices_of(found))
+    devices = devices_of(found)
+    chosen = select(choice, devices)
+    if choice == AUTO and not any(device.draws and not device.software for device in devices):
+        say("this machine has a GPU, but it cannot draw: drawing in software. mmdgen doctor says why")
+    return chosen
 
 
 def listing(devices: Sequence[Device], environment: Mapping[str, str] | None = None) -> str:
