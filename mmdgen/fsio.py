@@ -6,12 +6,17 @@ import errno
 import hashlib
 import json
 import os
+import socket
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 from mmdgen.errors import DatasetError
 
 TEMPORARY_MARK = ".tmp-"
+
+# What os.link raises where a file system has no hard links, or none between these two places.
+NO_LINKS = (errno.EPERM, errno.EACCES, errno.EXDEV, errno.EMLINK, errno.ENOSYS, errno.EOPNOTSUPP, errno.ENOTSUP)
 
 
 def sha256_file(path: Path) -> str:
@@ -34,28 +39,89 @@ def sync_directory(path: Path) -> None:
 def write_atomic(path: Path, content: bytes) -> None:
     """Write `content` to `path`: temporary file beside it, synced, renamed, folder synced.
 
-    A reader sees the old file or the whole new one. Raises `DatasetError` (a full disk says so) and leaves no
-    temporary file behind.
+    A reader sees the old file or the whole new one, also when several processes, on one machine or many, write the same
+    file at once. Raises `DatasetError` (a full disk says so) and leaves no temporary file behind.
     """
-    temporary = path.with_name(f"{path.name}{TEMPORARY_MARK}{os.getpid()}")
+    _place(path, content, lambda temporary: temporary.replace(path))
+
+
+def create_once(path: Path, content: bytes) -> bool:
+    """Write `content` to `path` unless there is a file: of several writers at once exactly one succeeds.
+
+    Returns whether it was this one; a reader sees no file or a whole one. Raises `DatasetError`. It takes a hard link,
+    which fails where the name exists. File systems without hard links (FAT, some that show an object store) look
+    first and rename then; there two writers in the same millisecond may both be told that they succeeded, so read
+    the file again.
+    """
+    created = True
+
+    def settle(temporary: Path) -> None:
+        nonlocal created
+        try:
+            os.link(temporary, path)
+        except FileExistsError:
+            # over a network a link may be made and the answer lost: then the file is ours after all
+            created = os.path.samefile(temporary, path)
+        except OSError as error:
+            if error.errno not in NO_LINKS:
+                raise
+            created = not path.exists()
+            if created:
+                temporary.replace(path)
+                return
+        temporary.unlink(missing_ok=True)
+
+    _place(path, content, settle)
+    return created
+
+
+def temporary_file(path: Path) -> tuple[Path, IO[bytes]]:
+    """Make a new file beside `path` whose name says that it is temporary; return it open for writing.
+
+    No other process has it, wherever it runs: the name holds machine and process, and the file must not exist.
+    """
+    number = 0
+    while True:
+        temporary = path.with_name(f"{path.name}{TEMPORARY_MARK}{_machine()}-{os.getpid()}-{number}")
+        try:
+            return temporary, temporary.open("xb")
+        except FileExistsError:  # left by a process that had this number, or another thread's
+            number += 1
+
+
+def _machine() -> str:
+    return "".join(c if c.isalnum() else "_" for c in socket.gethostname())[:40]
+
+
+def _place(path: Path, content: bytes, settle: Callable[[Path], object]) -> None:
+    """Write a temporary file beside `path` and let `settle` bring it there."""
+    temporary = None
     try:
-        with temporary.open("wb") as stream:
+        temporary, stream = temporary_file(path)
+        with stream:
             stream.write(content)
             stream.flush()
             os.fsync(stream.fileno())
-        temporary.replace(path)
+        settle(temporary)
         sync_directory(path.parent)
     except OSError as error:
-        temporary.unlink(missing_ok=True)
-        if error.errno in (errno.ENOSPC, errno.EDQUOT):
-            raise DatasetError(
-                f"{path}: the disk is full ({len(content) / 1e6:.1f} MB were to be written). Nothing was damaged: "
-                "free some space and run the same command again."
-            ) from error
-        raise DatasetError(f"{path}: cannot be written: {error.strerror or error}") from error
+        if temporary is not None:
+            temporary.unlink(missing_ok=True)
+        raise unwritable(path, error, len(content)) from error
     except BaseException:
-        temporary.unlink(missing_ok=True)
+        if temporary is not None:
+            temporary.unlink(missing_ok=True)
         raise
+
+
+def unwritable(path: Path, error: OSError, size: int) -> DatasetError:
+    """Return the error for a file of `size` bytes that could not be written."""
+    if error.errno in (errno.ENOSPC, errno.EDQUOT):
+        return DatasetError(
+            f"{path}: the disk is full ({size / 1e6:.1f} MB were to be written). Nothing was damaged: "
+            "free some space and run the same command again."
+        )
+    return DatasetError(f"{path}: cannot be written: {error.strerror or error}")
 
 
 def write_json(path: Path, value: Any) -> None:
