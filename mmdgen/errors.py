@@ -84,6 +84,10 @@ class RenderError(MmdgenError):
     """The GL context, a shader or a draw failed."""
 
 
+class DeviceLostError(RenderError):
+    """What draws no longer does, whatever model it is given: a driver reset. Only a new process helps."""
+
+
 class ConfigError(MmdgenError):
     """Options or configuration files contradict each other or the data."""
 

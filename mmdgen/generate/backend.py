@@ -49,4 +49,15 @@ class Backend(Protocol):
         """Return the scene of a prepared model."""
         ...
 
+    def check(self) -> None:
+        """Raise `DeviceLostError` when what draws no longer does, whatever model it is given; see `check_device`."""
+        ...
+
     def close(self) -> None: ...
+
+
+def check_device(backend: Backend) -> None:
+    """Raise `DeviceLostError` when what a backend draws with was lost. One without `check` has nothing to lose."""
+    check = getattr(backend, "check", None)
+    if check is not None:
+        check()

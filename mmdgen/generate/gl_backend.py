@@ -14,6 +14,7 @@ from mmdgen.pose.binding import PoseBinding
 from mmdgen.pose.vocabulary import PoseVocabulary
 from mmdgen.render.devices import Choice, resolve
 from mmdgen.render.prepare import Prepared, prepare_model
+from mmdgen.render.pulse import Pulse
 from mmdgen.render.renderer import Renderer
 from mmdgen.render.view import View
 
@@ -23,6 +24,7 @@ class GlBackend:
 
     def __init__(self, device: Choice = None) -> None:
         self._renderer = Renderer(resolve(device)[0])
+        self._pulse = Pulse(self._renderer.context)
 
     def report(self) -> dict[str, Any]:
         return self._renderer.report()
@@ -40,5 +42,9 @@ class GlBackend:
     def scene(self, prepared: Prepared) -> AbstractContextManager[DrawnScene]:
         return self._renderer.scene(prepared)
 
+    def check(self) -> None:
+        self._pulse.check()
+
     def close(self) -> None:
+        self._pulse.release()
         self._renderer.release()

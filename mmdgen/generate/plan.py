@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from mmdgen import __version__, rng
-from mmdgen.dataset.schema import PLAN_FILE, ShardHeader
+from mmdgen.dataset.schema import PLAN_FILE, ShardHeader, shard_file
 from mmdgen.errors import ConfigError, DatasetError
 from mmdgen.fsio import write_atomic
 from mmdgen.generate.catalogue import Catalogue, Rejection, UsableModel
@@ -74,6 +74,10 @@ class Plan:
         """Return the header of shard `index` (an index into `shards`)."""
         shard = self.shards[index]
         return ShardHeader(self.options.dataset_config(), shard.split, shard.number, self.digest)
+
+    def file(self, index: int) -> str:
+        """Return the path of shard `index` below the dataset's folder, without making a header."""
+        return shard_file(self.shards[index].split, self.shards[index].number)
 
     @property
     def images(self) -> int:

@@ -33,6 +33,7 @@ from mmdgen.errors import EngineError
 _LENGTH = struct.Struct("<Q")
 _BOOTSTRAP = "import json, sys; sys.path[:] = json.loads(sys.argv[1]); from mmdgen.generate.worker import main; main()"
 LOG_TAIL = 2000
+DEVICE_LOST = 75  # the exit status of a worker whose GL context was lost (sysexits.h: try again)
 
 # One process a core: neither the software rasteriser nor numpy may start threads of their own in every one of them.
 WORKER_ENVIRONMENT = {"LP_NUM_THREADS": "0", "OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}
@@ -230,6 +231,8 @@ class Pool:
 
 def describe_exit(code: int) -> str:
     """Say in words how a process ended."""
+    if code == DEVICE_LOST:
+        return "it lost its OpenGL context: the driver was reset, or the GPU is gone"
     if code >= 0:
         return f"it ended with exit status {code}"
     try:

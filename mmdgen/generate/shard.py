@@ -19,12 +19,13 @@ import numpy as np
 from mmdgen.dataset.codec import encode_flow, encode_image, encode_visibility
 from mmdgen.dataset.schema import NO_SURFACE, DatasetConfig, ModelEntry, ShardInfo
 from mmdgen.dataset.writer import ShardBuilder
-from mmdgen.errors import DatasetError, EngineError
+from mmdgen.errors import DatasetError, DeviceLostError, EngineError
 from mmdgen.fsio import write_json
-from mmdgen.generate.backend import Backend
+from mmdgen.generate.backend import Backend, check_device
 from mmdgen.generate.catalogue import UsableModel, reason
 from mmdgen.generate.plan import Part, Plan, read_plan
-from mmdgen.generate.worker import resolve
+from mmdgen.generate.timings import Stopwatch, append_timing
+from mmdgen.generate.worker import end_without_device, resolve
 from mmdgen.pose.sampling import sample_ambient, sample_poses
 from mmdgen.pose.vocabulary import VOCABULARIES
 from mmdgen.render.view import MMD, MMD_LIGHT, View
@@ -75,9 +76,11 @@ def render_shard(plan: Plan, task: ShardTask, models: Path, out: Path, backend: 
     """Draw and write one shard, and its sidecar after it.
 
     `models` is the folder that the plan's paths are relative to. `note` receives ("load", model), ("draw", model),
-    ("write", index) and ("images", count). Raises `DatasetError` when the shard cannot be written.
+    ("write", index) and ("images", count). Raises `DatasetError` when the shard cannot be written, `DeviceLostError`
+    when what draws was lost: no model is blamed for that, and nothing that was drawn meanwhile is kept.
     """
     shard, crashed = plan.shards[task.index], dict(task.crashed)
+    watch = Stopwatch()
     builder = ShardBuilder(plan.header(task.index))
     failures: list[Failure] = []
 
@@ -86,11 +89,13 @@ def render_shard(plan: Plan, task: ShardTask, models: Path, out: Path, backend: 
         failures.append(Failure(model.id, model.path, code, message, builder.header.file, part.count))
 
     with (
-        ThreadPoolExecutor(1, "load") as loader,
-        ThreadPoolExecutor(ENCODERS, "encode") as encoder,
+        watch.executor("load", 1) as loader,
+        watch.executor("encode", ENCODERS) as encoder,
     ):
         try:
-            for part, prepared in _prepared(plan, shard.parts, crashed, models, backend, loader, task.careful, note):
+            for part, prepared in _prepared(
+                plan, shard.parts, crashed, models, backend, loader, task.careful, note, watch
+            ):
                 if part.model in crashed:
                     fail(part, "crashed", crashed[part.model])
                     continue
@@ -98,20 +103,26 @@ def render_shard(plan: Plan, task: ShardTask, models: Path, out: Path, backend: 
                 if error is None and prepared is not None:
                     note(("draw", part.model))
                     try:
-                        _draw(plan, part, prepared.result(), backend, builder, encoder, note)
+                        _draw(plan, part, prepared.result(), backend, builder, encoder, note, watch)
                         continue
-                    except (DatasetError, EngineError):
+                    except (DatasetError, EngineError, DeviceLostError):
                         raise
                     except Exception as raised:
+                        check_device(backend)
                         error = raised
                 if not isinstance(error, Exception):
                     raise error or EngineError("a model was neither prepared nor refused")
                 fail(part, *reason(error, models))
         finally:
             loader.shutdown(wait=True, cancel_futures=True)
+    check_device(backend)  # a lost context may also draw nothing without any error
     note(("write", task.index))
-    result = ShardResult(task.index, builder.write(out), tuple(failures), backend.report())
-    write_sidecar(plan, result, out)
+    with watch.timed("write"):
+        result = ShardResult(task.index, builder.write(out), tuple(failures), backend.report())
+        write_sidecar(plan, result, out)
+    counts = {"models": result.info.models, "samples": result.info.samples, "bytes": result.info.bytes}
+    images = result.info.models + 2 * result.info.samples
+    append_timing(out, watch.row(shard=result.info.file, images=images, careful=task.careful, **counts))
     return result
 
 
@@ -124,6 +135,7 @@ def _prepared(
     loader: ThreadPoolExecutor,
     careful: bool,
     note: Note,
+    watch: Stopwatch,
 ) -> Iterator[tuple[Part, Future | None]]:
     """Yield each part with the future of its prepared model, `AHEAD` of the one in use; None for crashed models."""
 
@@ -136,10 +148,10 @@ def _prepared(
     for part in parts:
         ahead.append((part, None if part.model in crashed else loader.submit(prepare, part)))
         if careful or len(ahead) > AHEAD:
-            _wait(ahead[0][1])
+            watch.call("wait", _wait, ahead[0][1])
             yield ahead.popleft()
     while ahead:
-        _wait(ahead[0][1])
+        watch.call("wait", _wait, ahead[0][1])
         yield ahead.popleft()
 
 
@@ -156,6 +168,7 @@ def _draw(
     builder: ShardBuilder,
     encoder: ThreadPoolExecutor,
     note: Note,
+    watch: Stopwatch,
 ) -> None:
     """Draw a model's rest, expression and posed images and add them to the shard: all of them or, on an error, none."""
     model = plan.models[part.model]
@@ -163,7 +176,7 @@ def _draw(
     config = builder.header.config
     residual = config.residual
     surface: list[np.ndarray] = []
-    with backend.scene(prepared) as scene:
+    with watch.scene(watch.call("upload", backend.scene, prepared)) as scene:
         rest = scene.rest()
         note(("images", 1))
         encoded_rest = encoder.submit(encode_image, rest)
@@ -289,7 +302,7 @@ def read_sidecar(plan: Plan, index: int, out: Path) -> ShardResult | None:
             return None
         stated = value["shard"]
         info = ShardInfo(stated["file"], stated["sha256"], stated["bytes"], dict(stated["model_samples"]))
-        if info.file != plan.header(index).file or (out / info.file).stat().st_size != info.bytes:
+        if info.file != plan.file(index) or (out / info.file).stat().st_size != info.bytes:
             return None
         return ShardResult(index, info, tuple(Failure(**row) for row in value["failures"]), value["renderer"])
     except (OSError, ValueError, KeyError, TypeError):
@@ -311,4 +324,8 @@ class ShardWorker:
         self.report = self.backend.report()
 
     def handle(self, task: ShardTask, note: Note) -> ShardResult:
-        return render_shard(self.plan, task, self.models, self.out, self.backend, note)
+        """Make a shard. Where what draws was lost, the process ends: the engine takes care of dead workers."""
+        try:
+            return render_shard(self.plan, task, self.models, self.out, self.backend, note)
+        except DeviceLostError as error:
+            end_without_device(error)

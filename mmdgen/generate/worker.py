@@ -12,10 +12,10 @@ import queue
 import signal
 import sys
 import threading
-from typing import IO, Any
+from typing import IO, Any, NoReturn
 
-from mmdgen.errors import EngineError, MmdgenError
-from mmdgen.generate.pool import read_message, write_message
+from mmdgen.errors import DeviceLostError, EngineError, MmdgenError
+from mmdgen.generate.pool import DEVICE_LOST, read_message, write_message
 
 PR_SET_PDEATHSIG = 1  # linux/prctl.h
 
@@ -91,6 +91,13 @@ def _receive(inbox: IO[bytes], tasks: queue.Queue) -> None:
             tasks.put(read_message(inbox))
     except (EOFError, OSError):
         os._exit(1)
+
+
+def end_without_device(error: DeviceLostError) -> NoReturn:
+    """End this process, because what it draws with was lost; the log says how. Who started it starts another one."""
+    sys.stderr.write(f"{error}\n")
+    sys.stderr.flush()
+    os._exit(DEVICE_LOST)  # at once: tidying up would call the dead driver
 
 
 def portable(error: Exception) -> Exception:

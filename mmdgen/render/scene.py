@@ -43,7 +43,11 @@ class Scene:
         self._renderer, self._prepared = renderer, prepared
         self._rig, self._view = prepared.rig, prepared.view
         self._upload = Upload(renderer.context, prepared, textures)
-        check_errors(renderer.context, "uploading a model")
+        try:
+            check_errors(renderer.context, "uploading a model")
+        except RenderError:
+            self._upload.release()  # nobody else will: a model that does not fit must not take the next one's memory
+            raise
         self._layout = InstanceLayout.of(self._rig, self._view)
         self._stride = self._layout.stride
         self._instances = renderer.context.buffer(reserve=self._stride * 16 * _CHUNK)
