@@ -13,6 +13,7 @@ import click
 
 import mmdgen
 from mmdgen.cli.device import device_option
+from mmdgen.cli.lists import list_options, make_gate
 from mmdgen.cli.progress import ProgressView, interruptible
 from mmdgen.cli.progress import option as progress_option
 from mmdgen.errors import MmdgenError
@@ -129,6 +130,7 @@ def default_annotations() -> Path | None:
     is_flag=True,
     help="Also use models whose automatic annotation is not sure. Without it they are left out and listed.",
 )
+@list_options
 @click.option("--dry-run", is_flag=True, help="Only say what would be made; write nothing.")
 @progress_option
 @click.option("--json", "as_json", is_flag=True, help="Print the summary, or the plan of --dry-run, as JSON.")
@@ -155,6 +157,9 @@ def command(
     limit: int | None,
     characters: int | None,
     include_unsure: bool,
+    deny: Path | None,
+    allow: Path | None,
+    deny_hints: tuple[str, ...],
     dry_run: bool,
     progress: str,
     as_json: bool,
@@ -181,8 +186,11 @@ def command(
         raise click.UsageError("say how many samples: --poses N (or --validation-poses, --test-poses)")
     if models is not None and characters is not None:
         raise click.UsageError("--characters is for procedural characters: leave out --models, or --characters")
+    if models is None and (deny or allow or deny_hints):
+        raise click.UsageError("--deny, --allow and --deny-hints are for a folder of models: add --models")
     if models is None:
         characters = characters or min(max(sum(counts.values()) // 25, 8), 1000)
+    gate = make_gate(deny, allow, deny_hints)
     options = RenderOptions(
         poses=counts,
         seed=seed,
@@ -199,6 +207,9 @@ def command(
         characters=characters,
         include_unsure=include_unsure,
         flow=flow,
+        deny=gate.deny.identity if gate.deny else "",
+        allow=gate.allow.identity if gate.allow else "",
+        deny_hints=gate.deny_hints,
     )
     view = ProgressView(progress)
     try:
@@ -215,7 +226,7 @@ def command(
             def look() -> Catalogue:
                 if dry_run and characters:
                     return foreseen(min(characters, limit or characters))
-                return scan(
+                found = scan(
                     source,
                     folder,
                     workers=min(2, workers or 2),
@@ -224,9 +235,13 @@ def command(
                     examiner=EXAMINER if characters else DEFAULT_EXAMINER,
                     include_unsure=include_unsure,
                     check=not characters,
+                    gate=gate,
                     on_progress=view.scan,
                     on_warning=view.warn,
                 )
+                for warning in gate.warnings(found) if limit is None else ():
+                    view.warn(warning)
+                return found
 
             plan = plan_for(out, options, look, keep=not dry_run)
             for warning in plan.warnings:

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import click
 
+from mmdgen.cli.lists import list_options, make_gate
 from mmdgen.cli.progress import ProgressView, interruptible
 from mmdgen.cli.progress import option as progress_option
 from mmdgen.cli.render import INTERRUPTED, default_annotations
@@ -35,6 +36,7 @@ NAME_WIDTH = 24
 @click.option("--workers", type=click.IntRange(1, 64), default=2, show_default=True, help="Processes.")
 @click.option("--limit", type=click.IntRange(1), help="Stop after so many usable models.")
 @click.option("--include-unsure", is_flag=True, help="Count models whose automatic annotation is not sure as usable.")
+@list_options
 @click.option("--no-check", is_flag=True, help="Do not check eye and mouth morphs in pictures: needs no OpenGL.")
 @progress_option
 @click.option("--json", "as_json", is_flag=True, help="Print everything that is known as JSON.")
@@ -44,6 +46,9 @@ def command(
     workers: int,
     limit: int | None,
     include_unsure: bool,
+    deny: Path | None,
+    allow: Path | None,
+    deny_hints: tuple[str, ...],
     no_check: bool,
     progress: str,
     as_json: bool,
@@ -63,8 +68,10 @@ def command(
     Examples:
       mmdgen scan --models models
       mmdgen scan --models models --json > models.json
+      mmdgen scan --models models --deny denied.txt --deny-hints no_ai,r18
     """
     view = ProgressView(progress)
+    gate = make_gate(deny, allow, deny_hints)
     try:
         with interruptible(), view:
             found = scan(
@@ -74,9 +81,12 @@ def command(
                 limit=limit,
                 include_unsure=include_unsure,
                 check=not no_check,
+                gate=gate,
                 on_progress=view.scan,
                 on_warning=view.warn,
             )
+            for warning in gate.warnings(found) if limit is None else ():
+                view.warn(warning)
     except KeyboardInterrupt:
         click.echo("mmdgen: interrupted", err=True)
         sys.exit(INTERRUPTED)

@@ -15,7 +15,7 @@ from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, fields
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from mmdgen import rng
 from mmdgen.errors import ConfigError, FormatError, MmdgenError
@@ -26,6 +26,9 @@ from mmdgen.generate.pool import Death, Pool
 from mmdgen.generate.provenance import provenance_row, terms_beside
 from mmdgen.generate.splits import source_folder
 from mmdgen.model.records import Diagnostic, MorphTerm
+
+if TYPE_CHECKING:
+    from mmdgen.generate.lists import Gate
 
 OK, REPAIRED = "ok", "repaired"
 MODEL_SUFFIXES = (".pmx", ".pmd")
@@ -248,7 +251,8 @@ class ScanWorker:
     """The pool's handler: a task is a relative path, the result a `UsableModel` or a `Rejection`.
 
     With `check` in its configuration automatic eye and mouth morphs are checked in pictures; it notes why where nothing
-    can be drawn. With `include_unsure` models about which the machine is not sure are usable, too.
+    can be drawn. With `include_unsure` models about which the machine is not sure are usable, too. A file that the
+    `gate` keeps out is not even loaded.
     """
 
     report: dict[str, Any] = {}  # noqa: RUF012  part of the handler's interface, never changed
@@ -260,12 +264,18 @@ class ScanWorker:
         self.annotations = Path(config["annotations"]) if config["annotations"] else None
         self.examine = resolve(config["examiner"])
         self.include_unsure = bool(config.get("include_unsure"))
+        self.gate: Gate | None = config.get("gate")
         # another examiner brings its own annotation
         own = config["examiner"] == DEFAULT_EXAMINER
         self.checker = Checker(check=bool(config.get("check")), renderer=renderer) if own else None
 
     def handle(self, task: str, note: Callable[[Any], None]) -> UsableModel | Rejection:
         path = self.root / task
+        if self.gate is not None and self.gate.needs_hash:
+            sha256 = hash_or_nothing(path)
+            refused = self.gate.refuse_file(task, sha256) if sha256 else None  # else loading says what is wrong
+            if refused is not None:
+                return refused
         try:
             if self.checker is None:
                 found = self.examine(path, task, self.root, self.annotations)
@@ -273,7 +283,8 @@ class ScanWorker:
                 found = self.examine(path, task, self.root, self.annotations, self.checker.find)
                 if self.checker.problem:
                     note(("unchecked", self.checker.problem))
-            return found if self.include_unsure else unsure(found) or found
+            refused = self.gate.refuse_terms(found) if self.gate is not None else None
+            return refused or (found if self.include_unsure else unsure(found) or found)
         except Exception as error:
             code, message = reason(error, self.root)
             return Rejection(task, code, message, hash_or_nothing(path))
@@ -298,6 +309,7 @@ def scan(
     examiner: str = DEFAULT_EXAMINER,
     include_unsure: bool = False,
     check: bool = False,
+    gate: Gate | None = None,
     on_progress: Callable[[int, int, UsableModel | Rejection], None] | None = None,
     on_warning: Callable[[str], None] | None = None,
 ) -> Catalogue:
@@ -308,8 +320,9 @@ def scan(
     content the first path counts, the others are rejected as ``duplicate``.
 
     Models whose automatic annotation is not sure are rejected unless `include_unsure`. Automatic eye and mouth morphs
-    are sure only after a `check` in pictures; `on_warning` is told once where nothing can be drawn. Raises
-    `ConfigError` for a bad `root`.
+    are sure only after a `check` in pictures; `on_warning` is told once where nothing can be drawn. Models that the
+    `gate` keeps out are rejected as ``denied``, ``not_allowed`` or ``denied_terms``. Raises `ConfigError` for a bad
+    `root`.
     """
     if limit is not None and limit < 1:
         raise ConfigError(f"the limit must be at least 1 model, found {limit}")
@@ -323,6 +336,7 @@ def scan(
         "examiner": examiner,
         "include_unsure": include_unsure,
         "check": check,
+        "gate": gate,
     }
 
     def learn(path: str, result: UsableModel | Rejection) -> None:

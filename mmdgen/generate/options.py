@@ -29,7 +29,9 @@ class RenderOptions:
     stores expression images as differences from the rest image. `flow` adds every sample's displacement from the posed
     to the expression image. `shard_size` 0 chooses it. `limit` models at most. `include_unsure` also uses models about
     whose automatic annotation mmdgen is not sure. `splits` are the splits file's patterns. `characters` is how many
-    procedural characters were made for it, None for a folder of models.
+    procedural characters were made for it, None for a folder of models. `deny` and `allow` are the identities of the
+    lists of hashes (see `lists`), empty where there is none; models with one of `deny_hints` at their terms of use are
+    left out.
     """
 
     poses: Mapping[str, int]
@@ -49,6 +51,9 @@ class RenderOptions:
     include_unsure: bool = False
     vocabulary: str = THA1.name
     flow: bool = False
+    deny: str = ""
+    allow: str = ""
+    deny_hints: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         if not any(self.poses.values()) or any(count < 0 for count in self.poses.values()):
@@ -110,13 +115,20 @@ class RenderOptions:
             "vocabulary": self.vocabulary,
         }
         # Only where it is asked for, so that plans without it are the bytes that they were before it existed.
-        return {**value, "flow": True} if self.flow else value
+        later = {
+            "flow": self.flow,
+            "deny": self.deny,
+            "allow": self.allow,
+            "deny_hints": list(self.deny_hints),
+        }
+        return {**value, **{key: item for key, item in later.items() if item}}
 
     @classmethod
     def from_json(cls, value: Mapping[str, Any]) -> RenderOptions:
         """Return the options of a plan. Raises KeyError, TypeError or ValueError, or `ConfigError`."""
         rest = {key: item for key, item in value.items() if not key.endswith("_poses")}
         rest["ambient"] = (float(value["ambient"][0]), float(value["ambient"][1]))
+        rest["deny_hints"] = tuple(value.get("deny_hints", ()))
         if value["splits"] is not None:
             rest["splits"] = SplitRules({split: tuple(found) for split, found in value["splits"].items()})
         return cls(poses={split: int(value[f"{split}_poses"]) for split in SPLITS}, **rest)
@@ -125,9 +137,9 @@ class RenderOptions:
         """Return in words which options `now` has otherwise."""
         before, after = self.to_json(), now.to_json()
         return [
-            f"{_flag(key)} was {_shown(before.get(key, False))}, now {_shown(after.get(key, False))}"
+            f"{_flag(key)} was {_shown(before.get(key), after.get(key))}, now {_shown(after.get(key), before.get(key))}"
             for key in {**after, **before}
-            if before.get(key, False) != after.get(key, False)
+            if before.get(key) != after.get(key)
         ]
 
     def dataset_config(self) -> DatasetConfig:
@@ -156,7 +168,8 @@ def command_line(options: RenderOptions) -> str:
             low, high = value
             text = f"{low:g}" if low == high else f"{low:g}:{high:g}"
         else:
-            text = "FILE" if key == "splits" else str(value)
+            text = "FILE" if key in ("splits", "deny", "allow") else str(value)
+            text = ",".join(value) if key == "deny_hints" else text
         if value is True:
             words.append(_flag(key))
         elif (value != defaults.get(key) or key == "train_poses") and key not in ("vocabulary", "directional"):
@@ -168,5 +181,7 @@ def _flag(option: str) -> str:
     return _FLAGS.get(option, "--" + option.replace("_", "-"))
 
 
-def _shown(value: Any) -> str:
-    return "not given" if value is None else json.dumps(value, ensure_ascii=False)
+def _shown(value: Any, other: Any) -> str:
+    if value is None:  # not given, or an option that JSON leaves out at its default
+        return "false" if isinstance(other, bool) else "not given"
+    return json.dumps(value, ensure_ascii=False)

@@ -38,6 +38,7 @@ _TOPICS = {
     "no_redistribution": r"再配布|二次配布|配布禁止|redistribut|re-distribut|re-?upload|二次配|再分发|转载|転載",
     "r18": r"r-?18|18禁|成人向け|アダルト|性的|エロ|adult|erotic|sexual|nsfw|色情",
 }
+HINTS = tuple(_TOPICS)
 _HINTS = {
     hint: re.compile(rf"(?:{topic})[^\n。]{{0,30}}(?:{_DENY})|(?:{_DENY})[^\n。]{{0,30}}(?:{topic})")
     for hint, topic in _TOPICS.items()
