@@ -25,7 +25,8 @@ MODEL_ENDINGS = (".pmx", ".pmd")
 MAX_DEPTH = 6
 MAX_PARTS = 12  # of a path: in a longer one, made to walk in circles through links, only the last part counts
 MAX_FOLDERS = 2000  # of a tree searched by base name; a model's folder has a few dozen
-_CACHED_FOLDERS = 4096
+# What is kept of folders: enough for any model's, about 20 MB. A run over thousands of models needs each only once.
+_CACHED_NAMES = 20_000
 _HASH_ESCAPE = re.compile(r"#U([0-9a-fA-F]{4})")  # Info-ZIP's unzip writes these in a locale without Unicode
 
 
@@ -73,7 +74,22 @@ class _Listing:
             yield from (entry for _, entry in sorted(found))
 
 
-_cache: dict[str, _Listing] = {}
+class _Cache:
+    """Listings by folder, with `_CACHED_NAMES` names or the last one that came; for use under `_lock`."""
+
+    def __init__(self) -> None:
+        self.listings: dict[str, _Listing] = {}
+        self._names = 0
+
+    def put(self, folder: str, listing: _Listing) -> None:
+        if self._names + len(listing.by_name) + 1 > _CACHED_NAMES:
+            self.listings.clear()
+            self._names = 0
+        self.listings[folder] = listing
+        self._names += len(listing.by_name) + 1  # a listing costs something by itself
+
+
+_cache = _Cache()
 _lock = threading.Lock()
 
 
@@ -135,13 +151,11 @@ def _listing(folder: str) -> _Listing | None:
     try:
         stamp = os.stat(folder).st_mtime_ns
         with _lock:
-            cached = _cache.get(folder)
+            cached = _cache.listings.get(folder)
         if cached is None or cached.stamp != stamp:
             cached = _Listing(folder, stamp)
             with _lock:
-                if len(_cache) >= _CACHED_FOLDERS:
-                    _cache.clear()
-                _cache[folder] = cached
+                _cache.put(folder, cached)
     except OSError:
         return None
     return cached
