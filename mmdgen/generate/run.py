@@ -7,12 +7,9 @@ plan.json; each shard and then its sidecar in .work; failures.jsonl, README.md, 
 
 from __future__ import annotations
 
-import contextlib
 import json
-import os
 import shutil
 from collections import Counter
-from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -30,16 +27,20 @@ from mmdgen.dataset.schema import (
     storable_text,
 )
 from mmdgen.errors import ConfigError, DatasetError, EngineError
-from mmdgen.fsio import TEMPORARY_MARK, remove_temporaries, write_atomic
+from mmdgen.fsio import write_atomic
 from mmdgen.generate.backend import DEFAULT_BACKEND
-from mmdgen.generate.catalogue import Catalogue, Rejection
+from mmdgen.generate.catalogue import Rejection
 from mmdgen.generate.engine import OnProgress, Progress, describe_renderers, render_shards
-from mmdgen.generate.options import RenderOptions, command_line
-from mmdgen.generate.plan import Plan, check_same, make_plan, read_plan, write_plan
+from mmdgen.generate.freeze import plan_for
+from mmdgen.generate.options import command_line
+from mmdgen.generate.parts_locks import sole_writer, sweep
+from mmdgen.generate.plan import Plan
 from mmdgen.generate.provenance import jsonl_bytes
 from mmdgen.generate.shard import WORK_FOLDER, Failure, ShardResult, read_sidecar, write_sidecar
 from mmdgen.generate.splits import SPLITS
 from mmdgen.render.devices import Choice
+
+__all__ = ["Summary", "plan_for", "read_provenance", "run", "summarise"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,47 +80,6 @@ class Summary:
         }
 
 
-def plan_for(out: Path, options: RenderOptions, scan: Callable[[], Catalogue], *, keep: bool = True) -> Plan:
-    """Return the plan frozen in `out` when its options are `options`, else make one (`scan` is called only then).
-
-    With `keep` a new plan is frozen: `out` is made, provenance.jsonl and plan.json are written. Raises `ConfigError`
-    when `out` holds something else or was begun with other options.
-    """
-    plan = read_plan(out)
-    if plan is not None:
-        check_same(plan, options, out)
-        return plan
-    check_folder(out)
-    catalogue = scan()
-    plan = make_plan(options, catalogue)
-    if keep:
-        try:
-            out.mkdir(parents=True, exist_ok=True)
-        except OSError as error:
-            raise DatasetError(f"{out}: cannot be made: {error.strerror or error}") from error
-        provenance = {model.id: model.provenance for model in catalogue.models}
-        write_atomic(out / PROVENANCE_FILE, jsonl_bytes([provenance[model.id] for model in plan.models]))
-        write_plan(plan, out)
-        plan = read_plan(out) or plan  # what a later start will read, from the first start on
-    return plan
-
-
-def check_folder(out: Path) -> None:
-    """Raise `ConfigError` when `out` is a file or holds what no run of ours has left there."""
-    if not out.exists():
-        return
-    if not out.is_dir():
-        raise ConfigError(f"{out} is a file; --out names the folder of the dataset")
-    ours = (WORK_FOLDER, PROVENANCE_FILE)  # left when a run ended before its plan was frozen
-    foreign = sorted(p.name for p in out.iterdir() if p.name not in ours and TEMPORARY_MARK not in p.name)
-    if foreign:
-        more = ", ..." if len(foreign) > 3 else ""
-        raise ConfigError(
-            f"{out} is not empty and holds no {PLAN_FILE} of a run to go on with ({', '.join(foreign[:3])}{more}); "
-            "give another --out"
-        )
-
-
 def run(
     plan: Plan,
     models: Path,
@@ -143,13 +103,13 @@ def run(
         drawn, seconds = progress.drawn, progress.seconds
         on_progress(progress)
 
-    with _sole_writer(out):
+    with sole_writer(out):
         manifest = _finished(plan, out)
         if manifest is not None:
             shutil.rmtree(out / WORK_FOLDER, ignore_errors=True)
             return summarise(out, manifest, complete=True)
         try:
-            _sweep(out)
+            sweep(out)
             results = {index: read_sidecar(plan, index, out) for index in range(len(plan.shards))}
             # a model that failed may be back
             todo = [index for index, result in results.items() if result is None or result.failures]
@@ -160,33 +120,9 @@ def run(
                 results.update({result.index: result for result in done})
             manifest = _finish(plan, [results[index] for index in sorted(results)], out)  # type: ignore[misc]
         except BaseException:
-            _sweep(out)
+            sweep(out)
             raise
         return summarise(out, manifest, drawn=drawn, seconds=seconds)
-
-
-@contextlib.contextmanager
-def _sole_writer(out: Path) -> Iterator[None]:
-    """Hold the folder's lock, which the system lets go when this process ends however it ends."""
-    work = out / WORK_FOLDER
-    try:
-        work.mkdir(parents=True, exist_ok=True)
-        handle = os.open(work / "lock", os.O_RDWR | os.O_CREAT, 0o644)
-    except OSError as error:
-        raise DatasetError(f"{out}: cannot be written: {error.strerror or error}") from error
-    try:
-        try:
-            import fcntl
-        except ImportError:  # no such locks on this system: two runs at once are the user's to avoid
-            pass
-        else:
-            try:
-                fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except OSError as error:
-                raise ConfigError(f"another run is working on {out}; wait for it or give another --out") from error
-        yield
-    finally:
-        os.close(handle)
 
 
 def _finished(plan: Plan, out: Path) -> Manifest | None:
@@ -213,14 +149,6 @@ def _finished(plan: Plan, out: Path) -> Manifest | None:
             write_sidecar(plan, ShardResult(index, shards[file], missed, dict(manifest.gl)), out)
     (out / MANIFEST_FILE).unlink()
     return None
-
-
-def _sweep(out: Path) -> None:
-    """Remove what interrupted writes left, and nothing else. The lock keeps other writers away."""
-    for folder in (out, out / WORK_FOLDER, *(out / split for split in SPLITS)):
-        if folder.is_dir():
-            with contextlib.suppress(OSError):
-                remove_temporaries(folder)
 
 
 def _row(record: Rejection | Failure) -> dict[str, Any]:
