@@ -1,27 +1,33 @@
-"""The local engine: hands shard numbers to worker processes and decides what to do when one dies.
+"""What all engines have in common, and the local one: shard numbers go to workers, and what to do when one dies.
 
 A shard whose worker died is tried again in a fresh process, this time one model after the other, so that when that
-process dies as well the model at fault is known: it is recorded as ``crashed`` and left out.
+process dies as well the model at fault is known: it is recorded as ``crashed`` and left out. Deaths that come from
+outside (kill -9, a machine that is gone) put a model under suspicion only when they come twice.
 """
 
 from __future__ import annotations
 
 import os
 import time
-from collections import deque
-from collections.abc import Callable, Sequence
+from collections import Counter, deque
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 from mmdgen.errors import EngineError
 from mmdgen.generate.backend import DEFAULT_BACKEND
 from mmdgen.generate.plan import Plan
-from mmdgen.generate.pool import Death, Pool
-from mmdgen.generate.shard import WORK_FOLDER, ShardResult, ShardTask
+from mmdgen.generate.pool import Death, Event, Pool
+from mmdgen.generate.shard import WORK_FOLDER, ShardResult, ShardTask, read_lock
 from mmdgen.render.devices import Choice, resolve
 
 HARDWARE_WORKERS = 4  # processes that share one GPU: enough to keep it busy while the others load and compress
+
+WORKER = "mmdgen.generate.shard:ShardWorker"
+
+# A shard that was lost so often together with the machine that made it is no accident.
+MACHINES_LOST = 5
 
 CPU_QUOTA = Path("/sys/fs/cgroup/cpu.max")
 
@@ -31,8 +37,8 @@ class Progress:
     """`images` of `total` are done, `drawn` of them now, in `seconds` since drawing began; `event` says what is new.
 
     `event` is ``start``, ``device`` (which one draws is not what one expects), ``images``, ``shard`` (finished),
-    ``failure`` (a model was left out) or ``retry`` (a worker died); `message` is a line for people, empty for plain
-    progress.
+    ``failure`` (a model was left out), ``retry`` (a worker died) or ``wait`` (a cluster has no place yet); `message` is
+    a line for people, empty for plain progress.
     """
 
     event: str
@@ -51,8 +57,16 @@ class Progress:
 OnProgress = Callable[[Progress], None]
 
 
+class Crew(Protocol):
+    """Workers, wherever they are: `Pool` on this machine, or a cluster's."""
+
+    def run(self, tasks: deque[ShardTask]) -> Iterator[Event]:
+        """Yield what happens (see `Event`) until `tasks` is empty and nothing is under way; tasks may be added."""
+        ...
+
+
 @dataclass(slots=True)
-class _Tally:
+class Tally:
     """Counts pictures: those of finished shards and, per task under way, those announced so far."""
 
     total: int
@@ -62,6 +76,11 @@ class _Tally:
     credited: int = 0
     drawn: int = 0
     under_way: dict[int, int] = field(default_factory=dict)
+
+    @classmethod
+    def of(cls, plan: Plan, indices: Sequence[int], on_progress: OnProgress) -> Tally:
+        """Return the tally of a start that has the shards `indices` to make."""
+        return cls(plan.images, plan.images - sum(plan.shards[index].images for index in indices), on_progress)
 
     def tell(self, event: str, message: str = "") -> None:
         now = sum(self.under_way.values())
@@ -103,45 +122,71 @@ def render_shards(
     chooses the GPUs (`render.devices`), over which the workers are spread. Raises what ends a run: `DatasetError` (a
     full disk), `RenderError` (no GL context), `EngineError`. The workers are ended first, on a KeyboardInterrupt too.
     """
-    config = {"models": str(models), "out": str(out), "plan": plan.digest, "backend": backend}
+    config = worker_config(plan, models, out, backend)
     size = min(workers or default_workers(), max(1, len(indices)))
-    tasks = deque(ShardTask(index) for index in indices)
-    results: dict[int, ShardResult] = {}
-    finished = sum(shard.images for shard in plan.shards) - sum(plan.shards[index].images for index in indices)
-    tally = _Tally(plan.images, finished, on_progress)
+    tally = Tally.of(plan, indices, on_progress)
     tally.tell("start")
-    announced: dict[int, tuple[str, int]] = {}
     devices = resolve(device, lambda line: tally.tell("device", line))
     variants = [{} if index is None else {"device": index} for index in devices]
     hardware = HARDWARE_WORKERS * len(variants)
     probing = workers is None and size > hardware
-    with Pool(
-        "mmdgen.generate.shard:ShardWorker", config, hardware if probing else size, out / WORK_FOLDER, variants
-    ) as pool:
-        for event in pool.run(tasks):
-            task: ShardTask | None = event.task
-            if event.kind == "ready":
-                if probing and event.value.get("software"):
-                    pool.size = size
-                probing = False
-            elif task is None:
-                raise EngineError(f"a worker sent {event.kind} without a task")
-            elif event.kind == "note":
-                _note(event.value, task, announced, tally)
-            elif event.kind == "done":
-                results[task.index] = event.value
-                _finish(plan, event.value, tally)
-            elif event.kind == "failed":
-                raise event.value
-            else:
-                tally.under_way.pop(task.index, None)
-                retry, message = after_death(plan, task, event.value, announced.pop(task.index, None))
-                tasks.appendleft(retry)
-                tally.tell("retry", message)
+
+    def ready(event: Event) -> None:
+        nonlocal probing
+        if probing and event.value.get("software"):
+            pool.size = size
+        probing = False
+
+    with Pool(WORKER, config, hardware if probing else size, out / WORK_FOLDER, variants) as pool:
+        return supervise(plan, indices, pool, tally, ready)
+
+
+def worker_config(plan: Plan, models: Path, out: Path, backend: str) -> dict[str, Any]:
+    """Return what a `ShardWorker` is made with. It may write as long as `out` has the lock that it has now."""
+    return {
+        "models": str(models),
+        "out": str(out),
+        "plan": plan.digest,
+        "backend": backend,
+        "lock": read_lock(out),
+    }
+
+
+def supervise(
+    plan: Plan, indices: Sequence[int], crew: Crew, tally: Tally, on_ready: Callable[[Event], None]
+) -> list[ShardResult]:
+    """Have `crew` make the shards `indices`; return their results in this order. `on_ready` sees workers that came.
+
+    Shards whose workers died are tried again as `Retries` says. Raises what ends a run.
+    """
+    tasks = deque(ShardTask(index) for index in indices)
+    results: dict[int, ShardResult] = {}
+    announced: dict[int, tuple[str, int]] = {}
+    retries = Retries(plan)
+    for event in crew.run(tasks):
+        task: ShardTask | None = event.task
+        if event.kind == "ready":
+            on_ready(event)
+        elif event.kind == "told":
+            tally.tell(*event.value)
+        elif task is None:
+            raise EngineError(f"a worker sent {event.kind} without a task")
+        elif event.kind == "note":
+            _note(event.value, task, announced, tally)
+        elif event.kind == "done":
+            results[task.index] = event.value
+            _finish(plan, event.value, tally)
+        elif event.kind == "failed":
+            raise event.value
+        else:
+            tally.under_way.pop(task.index, None)
+            retry, message = retries.after_death(task, event.value, announced.pop(task.index, None))
+            tasks.appendleft(retry)
+            tally.tell("retry", message)
     return [results[index] for index in indices]
 
 
-def _note(value: tuple[str, int], task: ShardTask, announced: dict[int, tuple[str, int]], tally: _Tally) -> None:
+def _note(value: tuple[str, int], task: ShardTask, announced: dict[int, tuple[str, int]], tally: Tally) -> None:
     kind, number = value
     if kind == "images":
         tally.under_way[task.index] = tally.under_way.get(task.index, 0) + number
@@ -150,7 +195,7 @@ def _note(value: tuple[str, int], task: ShardTask, announced: dict[int, tuple[st
         announced[task.index] = (kind, number)
 
 
-def _finish(plan: Plan, result: ShardResult, tally: _Tally) -> None:
+def _finish(plan: Plan, result: ShardResult, tally: Tally) -> None:
     shard = plan.shards[result.index]
     tally.under_way.pop(result.index, None)
     tally.credited += shard.images
@@ -160,23 +205,51 @@ def _finish(plan: Plan, result: ShardResult, tally: _Tally) -> None:
     tally.tell("shard")
 
 
-def after_death(plan: Plan, task: ShardTask, death: Death, announced: tuple[str, int] | None) -> tuple[ShardTask, str]:
-    """Return what to do about a task whose worker died, and a line for people. Raises `EngineError` when at a loss."""
-    name = f"{plan.shards[task.index].split} shard {plan.shards[task.index].number}"
-    if not task.careful:
-        return ShardTask(task.index, careful=True, crashed=task.crashed), (
-            f"a worker died while making {name}: {death.how}; the shard is tried again"
-        )
-    if announced is None or announced[0] not in ("load", "draw"):
-        doing = "writing" if announced else "starting"
-        raise EngineError(f"a worker died twice while {doing} {name}: {death.how}. {_last_words(death)}".strip())
-    doing, model = announced
-    if model in dict(task.crashed):
-        raise EngineError(f"a worker died again while making {name}: {death.how}. {_last_words(death)}".strip())
-    verb = "loading" if doing == "load" else "drawing"
-    message = f"{verb} it ends the process: {death.how}"
-    retry = ShardTask(task.index, careful=True, crashed=(*task.crashed, (model, message)))
-    return retry, f"{plan.models[model].path}: {message}; {name} goes on without it"
+@dataclass(slots=True)
+class Retries:
+    """What to do about tasks whose workers died. It remembers what deaths from outside have interrupted."""
+
+    plan: Plan
+    suspected: Counter[tuple[int, tuple[str, int] | None]] = field(default_factory=Counter)
+    machines: Counter[int] = field(default_factory=Counter)
+
+    def after_death(self, task: ShardTask, death: Death, announced: tuple[str, int] | None) -> tuple[ShardTask, str]:
+        """Return what to try instead of a task and a line for people. Raises `EngineError` when at a loss.
+
+        `announced` is what its worker was doing: ("load", model), ("draw", model), ("write", shard), None: nothing yet.
+        """
+        name = f"{self.plan.shards[task.index].split} shard {self.plan.shards[task.index].number}"
+        if death.lost == "machine":
+            self.machines[task.index] += 1
+            if self.machines[task.index] < MACHINES_LOST:
+                return task, f"{name} was lost: {death.how}; it is made again"
+            raise EngineError(
+                f"{name} was lost {MACHINES_LOST} times together with what made it, the last time while "
+                f"{self._doing(announced)}: {death.how}"
+            )
+        if not task.careful:
+            return ShardTask(task.index, careful=True, crashed=task.crashed), (
+                f"a worker died while making {name}: {death.how}; the shard is tried again"
+            )
+        if death.from_outside and not self.suspected[task.index, announced]:
+            self.suspected[task.index, announced] += 1
+            return task, f"a worker died while {self._doing(announced)}: {death.how}; {name} is tried again"
+        if announced is None or announced[0] not in ("load", "draw"):
+            doing = "writing" if announced else "starting"
+            raise EngineError(f"a worker died twice while {doing} {name}: {death.how}. {_last_words(death)}".strip())
+        doing, model = announced
+        if model in dict(task.crashed):
+            raise EngineError(f"a worker died again while making {name}: {death.how}. {_last_words(death)}".strip())
+        verb = "loading" if doing == "load" else "drawing"
+        message = f"{verb} it ends the process: {death.how}"
+        retry = ShardTask(task.index, careful=True, crashed=(*task.crashed, (model, message)))
+        return retry, f"{self.plan.models[model].path}: {message}; {name} goes on without it"
+
+    def _doing(self, announced: tuple[str, int] | None) -> str:
+        if announced is None:
+            return "starting"
+        doing, number = announced
+        return f"{doing}ing {self.plan.models[number].path}" if doing in ("load", "draw") else "writing the shard"
 
 
 def _last_words(death: Death) -> str:

@@ -31,7 +31,7 @@ from typing import IO, Any
 from mmdgen.errors import EngineError
 
 _LENGTH = struct.Struct("<Q")
-_BOOTSTRAP = "import json, sys; sys.path[:] = json.loads(sys.argv[1]); from mmdgen.generate.worker import main; main()"
+_BOOTSTRAP = "import json, sys; sys.path[:] = json.loads(sys.argv[1]); from {module} import main; main()"
 LOG_TAIL = 2000
 DEVICE_LOST = 75  # the exit status of a worker whose GL context was lost (sysexits.h: try again)
 
@@ -64,7 +64,8 @@ class Event:
 
     ``ready`` (value: the handler's report), ``note`` (value: what the handler sent), ``done`` (value: the result),
     ``failed`` (value: the exception that the handler raised) or ``died`` (value: a `Death`). `task` is the task given
-    back, None where there was none.
+    back, None where there was none. Workers of a cluster also send ``told`` (value: an event's kind and a line for
+    people).
     """
 
     kind: str
@@ -75,11 +76,21 @@ class Event:
 
 @dataclass(frozen=True, slots=True)
 class Death:
-    """How a process ended: `code` as subprocess gives it, `how` in words, the end of its `log`."""
+    """How a process ended: `code` as subprocess gives it, `how` in words, the end of its `log`.
+
+    `lost` says what it went with where nobody saw its end: ``machine`` (or the way there), ``keeper`` (the process that
+    looked after it), else "".
+    """
 
     code: int
     how: str
     log: str
+    lost: str = ""
+
+    @property
+    def from_outside(self) -> bool:
+        """Whether somebody ended it, rather than what it did."""
+        return bool(self.lost) or self.code in (-9, DEVICE_LOST)
 
 
 @dataclass(slots=True)
@@ -153,6 +164,10 @@ class Pool:
                 worker.task, worker.busy = None, False
             yield Event(kind, number, task, value)
 
+    def wake(self) -> None:
+        """Have `run` look at its tasks now; for threads that add some while it waits."""
+        self._inbox.put((-1, "wake", None))
+
     def _fill(self, tasks: deque) -> None:
         for worker in list(self._workers.values()):
             if tasks and worker.ready and not worker.busy:
@@ -168,16 +183,7 @@ class Pool:
     def _start(self) -> None:
         number, self._started = self._started, self._started + 1
         log = self.logs / f"worker-{number}.log" if self.logs else None
-        paths = [os.path.abspath(path) for path in sys.path]  # "" is the current folder
-        with log.open("wb") if log else open(os.devnull, "wb") as output:
-            process = subprocess.Popen(
-                [sys.executable, "-c", _BOOTSTRAP, json.dumps(paths)],
-                stdin=subprocess.PIPE,
-                stdout=subprocess.PIPE,
-                stderr=output,
-                env={**WORKER_ENVIRONMENT, **os.environ},
-                start_new_session=os.name != "nt",  # Ctrl-C in the terminal is the parent's to handle
-            )
+        process = start_python("mmdgen.generate.worker", log)
         taken = [worker.variant for worker in self._workers.values()]
         variant = min(range(len(self.variants)), key=taken.count)
         config = {**self.config, **self.variants[variant]} if self.variants[variant] else self.config
@@ -227,6 +233,23 @@ class Pool:
             with contextlib.suppress(OSError):
                 if stream:
                     stream.close()
+
+
+def start_python(module: str, log: Path | None) -> subprocess.Popen:
+    """Start `module`.main() in a Python that finds modules as this one does; its errors go to the file `log`.
+
+    It leads a session of its own, so that Ctrl-C in the terminal is for this process alone.
+    """
+    paths = [os.path.abspath(path) for path in sys.path]  # "" is the current folder
+    with log.open("wb") if log else open(os.devnull, "wb") as output:
+        return subprocess.Popen(
+            [sys.executable, "-c", _BOOTSTRAP.format(module=module), json.dumps(paths)],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=output,
+            env={**WORKER_ENVIRONMENT, **os.environ},
+            start_new_session=os.name != "nt",
+        )
 
 
 def describe_exit(code: int) -> str:

@@ -31,6 +31,7 @@ from mmdgen.pose.vocabulary import VOCABULARIES
 from mmdgen.render.view import MMD, MMD_LIGHT, View
 
 WORK_FOLDER = ".work"
+LOCK_FILE = "lock"
 AHEAD = 2  # models loaded or being loaded while one is drawn: each may hold 100 MB of texels
 ENCODERS = 1  # an encoder thread takes 1 ms a picture, drawing 10 times that
 PENDING_IMAGES = 32
@@ -72,12 +73,21 @@ class ShardTask:
     crashed: tuple[tuple[int, str], ...] = ()
 
 
-def render_shard(plan: Plan, task: ShardTask, models: Path, out: Path, backend: Backend, note: Note) -> ShardResult:
+def render_shard(
+    plan: Plan,
+    task: ShardTask,
+    models: Path,
+    out: Path,
+    backend: Backend,
+    note: Note,
+    check_lock: Callable[[], None] = lambda: None,
+) -> ShardResult:
     """Draw and write one shard, and its sidecar after it.
 
     `models` is the folder that the plan's paths are relative to. `note` receives ("load", model), ("draw", model),
     ("write", index) and ("images", count). Raises `DatasetError` when the shard cannot be written, `DeviceLostError`
-    when what draws was lost: no model is blamed for that, and nothing that was drawn meanwhile is kept.
+    when what draws was lost: no model is blamed for that, and nothing that was drawn meanwhile is kept. `check_lock`
+    is called before anything is written.
     """
     shard, crashed = plan.shards[task.index], dict(task.crashed)
     watch = Stopwatch()
@@ -104,6 +114,7 @@ def render_shard(plan: Plan, task: ShardTask, models: Path, out: Path, backend: 
                     note(("draw", part.model))
                     try:
                         _draw(plan, part, prepared.result(), backend, builder, encoder, note, watch)
+                        check_device(backend)  # a lost context may also draw nothing without any error
                         continue
                     except (DatasetError, EngineError, DeviceLostError):
                         raise
@@ -115,10 +126,11 @@ def render_shard(plan: Plan, task: ShardTask, models: Path, out: Path, backend: 
                 fail(part, *reason(error, models))
         finally:
             loader.shutdown(wait=True, cancel_futures=True)
-    check_device(backend)  # a lost context may also draw nothing without any error
     note(("write", task.index))
     with watch.timed("write"):
+        check_lock()
         result = ShardResult(task.index, builder.write(out), tuple(failures), backend.report())
+        check_lock()
         write_sidecar(plan, result, out)
     counts = {"models": result.info.models, "samples": result.info.samples, "bytes": result.info.bytes}
     images = result.info.models + 2 * result.info.samples
@@ -281,6 +293,14 @@ def sidecar_path(plan: Plan, index: int, out: Path) -> Path:
     return out / WORK_FOLDER / f"{shard.split}-{shard.number:05d}.json"
 
 
+def read_lock(out: Path) -> str:
+    """Return what the run that works on `out` has written into its lock, "" where there is none."""
+    try:
+        return (out / WORK_FOLDER / LOCK_FILE).read_text("ascii")
+    except (OSError, ValueError):
+        return ""
+
+
 def write_sidecar(plan: Plan, result: ShardResult, out: Path) -> None:
     """Note that a shard is finished; the note comes after the shard, so it never promises too much."""
     info = result.info
@@ -317,7 +337,7 @@ class ShardWorker:
         plan = read_plan(self.out)
         if plan is None or plan.digest != config["plan"]:
             raise EngineError(f"{self.out}: the plan changed while the run was starting")
-        self.plan = plan
+        self.plan, self.lock = plan, config.get("lock", "")
         # None leaves it to the backend; an EGL index or "auto" is for one that draws with a GPU.
         device = config.get("device")
         self.backend: Backend = resolve(config["backend"])(**({} if device is None else {"device": device}))
@@ -326,6 +346,11 @@ class ShardWorker:
     def handle(self, task: ShardTask, note: Note) -> ShardResult:
         """Make a shard. Where what draws was lost, the process ends: the engine takes care of dead workers."""
         try:
-            return render_shard(self.plan, task, self.models, self.out, self.backend, note)
+            return render_shard(self.plan, task, self.models, self.out, self.backend, note, self._check_lock)
         except DeviceLostError as error:
             end_without_device(error)
+
+    def _check_lock(self) -> None:
+        """Raise `EngineError` if another run has the folder by now: on a cluster a worker may outlive its own run."""
+        if read_lock(self.out) != self.lock:
+            raise EngineError(f"{self.out}: another run has taken over, or has finished the dataset")
