@@ -13,10 +13,10 @@ import platform
 import statistics
 import subprocess
 import sys
+import threading
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -122,26 +122,50 @@ def alternate(
     return found
 
 
-@dataclass(slots=True)
 class Clock:
-    """Adds up wall seconds and processor seconds by name: of the calling thread, or (`process`) of all threads."""
+    """Adds up wall seconds and processor seconds by name, from several threads.
 
-    process: bool = False
-    wall: dict[str, float] = field(default_factory=dict)
-    cpu: dict[str, float] = field(default_factory=dict)
-    calls: dict[str, int] = field(default_factory=dict)
+    Processor time is the calling thread's. What is timed within something that is timed counts for itself only.
+    """
+
+    def __init__(self) -> None:
+        self.wall: dict[str, float] = {}
+        self.cpu: dict[str, float] = {}
+        self.calls: dict[str, int] = {}
+        self._lock = threading.Lock()
+        self._open = threading.local()  # the seconds that nested ones took, for each open one of this thread
 
     @contextmanager
-    def of(self, name: str):
+    def of(self, name: str) -> Iterator[None]:
         """Count the time spent in the `with` block as `name`."""
-        busy = time.process_time if self.process else time.thread_time
-        wall, cpu = time.perf_counter(), busy()
+        if not hasattr(self._open, "stack"):
+            self._open.stack = []
+        stack: list[list[float]] = self._open.stack
+        stack.append([0.0, 0.0])
+        wall, cpu = time.perf_counter(), time.thread_time()
         try:
             yield
         finally:
-            self.wall[name] = self.wall.get(name, 0.0) + time.perf_counter() - wall
-            self.cpu[name] = self.cpu.get(name, 0.0) + busy() - cpu
-            self.calls[name] = self.calls.get(name, 0) + 1
+            wall, cpu = time.perf_counter() - wall, time.thread_time() - cpu
+            inside = stack.pop()
+            if stack:
+                stack[-1][0] += wall
+                stack[-1][1] += cpu
+            with self._lock:
+                self.wall[name] = self.wall.get(name, 0.0) + wall - inside[0]
+                self.cpu[name] = self.cpu.get(name, 0.0) + cpu - inside[1]
+                self.calls[name] = self.calls.get(name, 0) + 1
+
+
+def usable(models: Path, limit: int | None = None) -> Any:
+    """Return the catalogue of a folder of models, with the checkout's annotations where there are some.
+
+    Models about which the automatic annotation is not sure are used as well: this is about speed.
+    """
+    from mmdgen.generate.catalogue import scan
+
+    stored = Path(__file__).resolve().parents[2] / "annotations"
+    return scan(models, stored if stored.is_dir() else None, limit=limit, include_unsure=True)
 
 
 def say(line: str) -> None:

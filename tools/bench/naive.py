@@ -12,7 +12,7 @@ import moderngl
 import numpy as np
 
 from mmdgen.geometry import orthographic, quaternion_matrix
-from mmdgen.model.morphs import flatten_terms
+from mmdgen.model.morphs import FlatMorph, flatten_terms
 from mmdgen.model.records import Model
 from mmdgen.model.textures import decode_texture
 from mmdgen.pose.binding import PoseBinding
@@ -75,18 +75,7 @@ class NaiveScene:
 
     def _skin(self, pose: np.ndarray) -> np.ndarray:
         model = self._model
-        position = model.position.copy()
-        for column, parameter in enumerate(self._binding.vocabulary.parameters):
-            if parameter.kind == "morph":
-                flat = self._flat[parameter.name]
-                position[flat.vertex_index] += flat.vertex_offset * pose[column]
-        motion = bone_motion(self._binding, self._flat, pose[None])
-        turns = {bone: quaternion_matrix(turn[0]) for bone, turn in motion.rotation.items()}
-        shifts = {bone: shift[0] for bone, shift in motion.translation.items()}
-        matrices = skin_matrices(model.skeleton, turns, shifts)[:, :3].astype(np.float32)
-        blended = np.einsum("vi,vijk->vjk", model.bone_weight, matrices[model.bone_index])
-        posed = np.einsum("vjk,vk->vj", blended[..., :3], position) + blended[..., 3]
-        normal = np.einsum("vjk,vk->vj", blended[..., :3], model.normal)
+        posed, normal = posed_vertices(model, self._binding, self._flat, pose)
         return np.concatenate([posed, normal, model.uv, model.edge_scale[:, None]], axis=1).astype(np.float32)
 
     def image(self, pose: np.ndarray) -> np.ndarray:
@@ -137,3 +126,21 @@ class NaiveScene:
             item.release()
         for texture in (*self._textures.values(), self._white):
             texture.release()
+
+
+def posed_vertices(
+    model: Model, binding: PoseBinding, flat: dict[str, FlatMorph], pose: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
+    """Return positions MU and normals, f32 [V, 3] each, of a pose f32 [K]: the whole skeleton, all vertices."""
+    position = model.position.copy()
+    for column, parameter in enumerate(binding.vocabulary.parameters):
+        if parameter.kind == "morph":
+            moved = flat[parameter.name]
+            position[moved.vertex_index] += moved.vertex_offset * pose[column]
+    motion = bone_motion(binding, flat, pose[None])
+    turns = {bone: quaternion_matrix(turn[0]) for bone, turn in motion.rotation.items()}
+    shifts = {bone: shift[0] for bone, shift in motion.translation.items()}
+    matrices = skin_matrices(model.skeleton, turns, shifts)[:, :3].astype(np.float32)
+    blended = np.einsum("vi,vijk->vjk", model.bone_weight, matrices[model.bone_index])
+    posed = np.einsum("vjk,vk->vj", blended[..., :3], position) + blended[..., 3]
+    return posed, np.einsum("vjk,vk->vj", blended[..., :3], model.normal)

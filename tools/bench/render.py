@@ -1,26 +1,36 @@
-"""Times dataset rendering end to end, beside the naive way, in the same run.
+"""Times dataset rendering end to end and stage by stage, beside the naive way and other programs, in the same run.
 
-    python tools/bench/render.py [--models DIR] [--poses-per-model 63] [--repeats 3] [--workers N] [--json]
+    python tools/bench/render.py [--models DIR] [--poses-per-model 63] [--repeats 3] [--workers N] [--renderer auto]
+        [--bpy-python PATH] [--pyrender-python PATH] [--limit N] [--seconds S] [--json]
 
-mmdgen: the whole of `run` (load, draw, compress, write, contact sheet, manifest) into a temporary folder. Naive: load
-each model and, image by image, skin with numpy, upload, draw, read back and write gzip'ed HDF5 (see naive.py); fewer
---naive-poses save time but make it load more often for each image. "naive" is one process with the driver's own
-threads; "naive in parallel" as many processes as mmdgen has workers, each with a share of the models. All alternate, so
-that a noisy machine disturbs all. Prints medians and spread of images/s and the ratios pair by pair.
+* mmdgen: the whole of `run` (load, set-up, draw, read back, compress, write, contact sheet, manifest) into a temporary
+  folder, with each renderer that is there: `gl` (OpenGL, on a GPU or llvmpipe) and `cpu` (mmdgen's own rasteriser).
+* naive: load each model and, image by image, skin with numpy, upload, draw, read back and write gzip'ed HDF5
+  (naive.py). "naive" is one process with the driver's own threads; "naive in parallel" as many processes as mmdgen has
+  workers, each with a share of the models. --naive-poses fewer than --poses-per-model save time but make it load more
+  often for each image.
+* peers (peers.py): bpy's Workbench and pyrender, where they are installed: drawing alone, without loading, deforming,
+  compressing or writing; in one process, and in as many as mmdgen has workers. Left out with --no-peers.
+* stages (stages.py): where a worker's time goes, in milliseconds of processor and wall an image.
+
+All alternate, so that a noisy machine disturbs all. Prints medians and spread of images/s and the ratios round by
+round. On two quiet cores with the default models about 3 minutes a round (the naive way takes most of it) and a minute
+before; --repeats 1 --limit 4 is a quick look.
 """
 
 from __future__ import annotations
 
 import argparse
+import importlib.util
 import json
 import os
-import platform
-import statistics
 import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import h5py
 import numpy as np
@@ -29,8 +39,12 @@ HERE = Path(__file__).resolve().parent
 sys.path.insert(0, str(HERE.parents[1]))
 sys.path.insert(0, str(HERE))
 
+import peers  # noqa: E402
+import stages  # noqa: E402
+from common import alternate, cores, machine, ratios, say, show_json, spreads, usable  # noqa: E402
+
 from mmdgen.dataset.manifest import read_manifest  # noqa: E402
-from mmdgen.generate.catalogue import scan  # noqa: E402
+from mmdgen.generate.catalogue import Catalogue  # noqa: E402
 from mmdgen.generate.options import RenderOptions  # noqa: E402
 from mmdgen.generate.plan import Plan, read_plan  # noqa: E402
 from mmdgen.generate.run import plan_for, run  # noqa: E402
@@ -39,15 +53,79 @@ from mmdgen.model.load import load_model  # noqa: E402
 from mmdgen.pose.binding import PoseBinding  # noqa: E402
 from mmdgen.pose.sampling import sample_poses  # noqa: E402
 from mmdgen.pose.vocabulary import THA1  # noqa: E402
+from mmdgen.render.devices import AUTO  # noqa: E402
 
 
-def ours(models: Path, options: RenderOptions, out: Path, workers: int) -> float:
-    """Return images/s of one whole run."""
-    catalogue = scan(models)
-    plan = plan_for(out, options, lambda: catalogue)
-    start = time.perf_counter()
-    summary = run(plan, models, out, workers=workers)
-    return summary.images / (time.perf_counter() - start)
+def renderers(wanted: str) -> dict[str, str]:
+    """Return the backends to measure by name: the one wanted, or (auto) all that there are."""
+    there = {
+        name: backend
+        for name, backend in stages.BACKENDS.items()
+        if importlib.util.find_spec(backend.partition(":")[0]) is not None
+    }
+    if wanted == "auto":
+        return there
+    if wanted not in there:
+        raise SystemExit(f"this checkout has no renderer {wanted}")
+    return {wanted: there[wanted]}
+
+
+class Bench:
+    """The models, the plan that all draw, and a temporary folder."""
+
+    def __init__(self, arguments: argparse.Namespace, temporary: Path) -> None:
+        self.arguments, self.temporary, self.models = arguments, temporary, arguments.models
+        self.catalogue: Catalogue = usable(arguments.models, arguments.limit)
+        poses = arguments.poses_per_model
+        self.options = RenderOptions(poses={"train": len(self.catalogue.models) * poses}, shard_size=poses)
+        self.plan_folder = temporary / "plan"
+        self.plan = plan_for(self.plan_folder, self.options, lambda: self.catalogue)
+        self.reports: dict[str, Any] = {}
+        self._runs = 0
+
+    def ours(self, name: str, backend: str) -> float:
+        """Return images/s of one whole run."""
+        self._runs += 1
+        out = self.temporary / f"out-{self._runs}"
+        plan = plan_for(out, self.options, lambda: self.catalogue)
+        device = self.arguments.device if name == "gl" else None
+        start = time.perf_counter()
+        summary = run(plan, self.models, out, workers=self.arguments.workers, backend=backend, device=device)
+        seconds = time.perf_counter() - start
+        self.reports[name] = dict(read_manifest(out).gl)
+        return summary.images / seconds
+
+    def naive(self, processes: int) -> float:
+        """Return images/s of so many naive processes side by side."""
+        start = time.perf_counter()
+        # One process has the driver draw on all cores; several draw on one each.
+        environment = {**os.environ, "LP_NUM_THREADS": str(cores()) if processes == 1 else "0"}
+        command = [sys.executable, str(HERE / "render.py"), "--naive-part"]
+        command += [str(self.plan_folder), str(self.models), str(self.temporary)]
+        running = [
+            subprocess.Popen(
+                [*command, str(part), str(processes), str(self.arguments.naive_poses)],
+                stdout=subprocess.PIPE,
+                text=True,
+                env=environment,
+            )
+            for part in range(processes)
+        ]
+        total = 0
+        for process in running:
+            output, _ = process.communicate()
+            if process.returncode:
+                raise SystemExit(f"the naive renderer failed with {process.returncode}")
+            total += int(output)
+        return total / (time.perf_counter() - start)
+
+    def stages(self, name: str) -> dict[str, Any]:
+        """Return the stages of one worker with a renderer, measured in a process of its own."""
+        command = [sys.executable, str(HERE / "stages.py"), "--plan", str(self.plan_folder), "--models"]
+        command += [str(self.models), "--renderer", name, "--shards", str(len(self.plan.shards))]
+        environment = {**os.environ, "LP_NUM_THREADS": "0"}
+        done = subprocess.run(command, stdout=subprocess.PIPE, text=True, env=environment, check=False)
+        return json.loads(done.stdout) if done.returncode == 0 else {"problem": f"it ended with {done.returncode}"}
 
 
 def naive_part(folder: Path, models: Path, out: Path, part: int, parts: int, poses: int) -> None:
@@ -77,38 +155,114 @@ def naive_part(folder: Path, models: Path, out: Path, part: int, parts: int, pos
     print(count)
 
 
-def naive(folder: Path, models: Path, out: Path, workers: int, poses: int) -> float:
-    """Return images/s of `workers` naive processes side by side."""
-    start = time.perf_counter()
-    # One process has the driver draw on all cores; several draw on one each.
-    environment = {**os.environ, "LP_NUM_THREADS": str(os.cpu_count() or 1) if workers == 1 else "0"}
-    command = [sys.executable, str(HERE / "render.py"), "--naive-part", str(folder), str(models), str(out)]
-    running = [
-        subprocess.Popen(
-            [*command, str(part), str(workers), str(poses)], stdout=subprocess.PIPE, text=True, env=environment
-        )
-        for part in range(workers)
-    ]
-    total = 0
-    for process in running:
-        output, _ = process.communicate()
-        if process.returncode:
-            raise SystemExit(f"the naive renderer failed with {process.returncode}")
-        total += int(output)
-    return total / (time.perf_counter() - start)
+def peer_cases(bench: Bench, problems: dict[str, str]) -> dict[str, Callable[[], float]]:
+    """Return what to time of the peers that are there; note in `problems` why the others are not."""
+    arguments = bench.arguments
+    cases: dict[str, Callable[[], float]] = {}
+    if arguments.no_peers:
+        return cases
+    pythons = {"bpy Workbench": arguments.bpy_python, "pyrender": arguments.pyrender_python}
+    found = [peers.find(name, python) for name, python in pythons.items()]
+    problems.update({peer.name: peer.problem for peer in found if peer.problem})
+    found = [peer for peer in found if not peer.problem]
+    if not found:
+        return cases
+    say(f"packing models for {', '.join(f'{peer.name} {peer.version}' for peer in found)}")
+    packed = bench.temporary / "packed"
+    packed.mkdir()
+    files = peers.pack(bench.models, bench.plan, packed, arguments.peer_poses, arguments.peer_models)
+    for peer in found:
+        counts = {peer.name: 1}
+        if arguments.workers > 1:
+            counts[f"{peer.name} in parallel"] = min(arguments.workers, len(files))
+        for name, processes in counts.items():
+            cases[name] = lambda peer=peer, processes=processes: peers.rate(peer, files, processes)
+    return cases
 
 
-def spread(values: list[float]) -> dict[str, float]:
-    return {"median": statistics.median(values), "min": min(values), "max": max(values)}
+def measure(arguments: argparse.Namespace, temporary: Path) -> dict[str, Any]:
+    """Return the whole result."""
+    bench = Bench(arguments, temporary)
+    ours = renderers(arguments.renderer)
+    before = machine()
+    say(f"{len(bench.catalogue.models)} models, {bench.plan.images} images; load {before['load']}")
+    problems: dict[str, str] = {}
+    cases: dict[str, Callable[[], float]] = {
+        f"mmdgen {name}": lambda name=name, backend=backend: bench.ours(name, backend) for name, backend in ours.items()
+    }
+    if not arguments.no_naive:
+        cases["naive"] = lambda: bench.naive(1)
+        if arguments.workers > 1:
+            cases["naive in parallel"] = lambda: bench.naive(arguments.workers)
+    cases |= peer_cases(bench, problems)
+    where = {} if arguments.no_stages else {name: bench.stages(name) for name in ours}
+    rates = alternate(cases, arguments.repeats, arguments.seconds, say)
+    return {
+        "machine": {**before, "load_after": machine()["load"], "renderers": bench.reports},
+        "models": len(bench.catalogue.models),
+        "poses_per_model": arguments.poses_per_model,
+        "naive_poses_per_model": arguments.naive_poses,
+        "image_size": bench.options.size,
+        "samples_per_pixel": bench.options.samples,
+        "peers": {
+            "models": arguments.peer_models,
+            "poses_per_model": arguments.peer_poses,
+            "anti_aliasing": peers.SAMPLES,
+            "missing": problems,
+        },
+        "workers": arguments.workers,
+        "rounds": len(next(iter(rates.values()))),
+        "images_per_second": spreads(rates),
+        "ratio": {f"{name} over": ratios(rates, f"mmdgen {name}") for name in ours},
+        "stages": where,
+    }
+
+
+def show(result: dict[str, Any]) -> None:
+    """Print a result for people."""
+    about = result["machine"]
+    print(
+        f"{about['cpu']}, {about['cores']} cores, {', '.join(about['gpus']) or 'no NVIDIA GPU'}, load {about['load']}"
+    )
+    print(f"{result['models']} models, {result['poses_per_model']} poses each, {result['workers']} workers")
+    print(f"\nimages/s, median of {result['rounds']} (slowest .. fastest)")
+    for name, found in result["images_per_second"].items():
+        print(f"  {name:28s} {found['median']:8.1f}  ({found['min']:.1f} .. {found['max']:.1f})")
+    for name, reason in result["peers"]["missing"].items():
+        print(f"  {name:28s} not measured: {reason}")
+    for name, others in result["ratio"].items():
+        print(f"\nmmdgen {name}, times")
+        for other, found in others.items():
+            print(f"  {other:28s} {found['median']:8.2f}  ({found['min']:.2f} .. {found['max']:.2f})")
+    for name, found in result["stages"].items():
+        if "problem" in found:
+            print(f"\nstages of {name}: {found['problem']}")
+            continue
+        print(f"\nstages, {name}: {found['report']['renderer']}; ms an image in one process")
+        print(f"  {'':18s} {'processor':>10s} {'wall':>8s}")
+        for stage, times in found["stages"].items():
+            print(f"  {stage:18s} {times['cpu_ms']:10.2f} {times['wall_ms']:8.2f}")
+        print(f"  {'all':18s} {found['cpu_ms']:10.2f} {found['wall_ms']:8.2f}")
+        print(f"  loading and set-up: {found['setup_cpu_s_per_model']:.3f} processor seconds a model")
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--models", type=Path, default=HERE.parents[2] / "shared" / "models")
     parser.add_argument("--poses-per-model", type=int, default=63, help="as the article: 500,000 poses of 7,881 models")
+    parser.add_argument("--limit", type=int, help="look at so many models at most")
     parser.add_argument("--naive-poses", type=int, default=63, help="poses a model for the naive way")
     parser.add_argument("--repeats", type=int, choices=range(1, 100), metavar="N", default=3)
-    parser.add_argument("--workers", type=int, default=os.cpu_count() or 1)
+    parser.add_argument("--seconds", type=float, default=1200, help="begin no round that would end later")
+    parser.add_argument("--workers", type=int, default=cores())
+    parser.add_argument("--renderer", choices=("auto", *stages.BACKENDS), default="auto", help="auto: all there are")
+    parser.add_argument("--device", default=AUTO, help="the GPU or GPUs, as for mmdgen render")
+    parser.add_argument("--bpy-python", help="the interpreter that has bpy [this one]")
+    parser.add_argument("--pyrender-python", help="the interpreter that has pyrender [this one]")
+    parser.add_argument("--peer-models", type=int, default=4, help="models that the peers draw")
+    parser.add_argument("--peer-poses", type=int, default=8, help="pictures of each that the peers draw")
+    for name in ("naive", "peers", "stages"):
+        parser.add_argument(f"--no-{name}", action="store_true", help=f"leave out {name}")
     parser.add_argument("--json", action="store_true")
     parser.add_argument("--naive-part", nargs=6, help=argparse.SUPPRESS)
     arguments = parser.parse_args()
@@ -118,46 +272,9 @@ def main() -> None:
         return
     if not arguments.models.is_dir():
         parser.error(f"{arguments.models} is no folder; name one with --models")
-    usable = len(scan(arguments.models).models)
-    options = RenderOptions(poses={"train": usable * arguments.poses_per_model}, shard_size=arguments.poses_per_model)
-    rates: dict[str, list[float]] = {"mmdgen": [], "naive": [], "naive in parallel": []}
     with tempfile.TemporaryDirectory(prefix="mmdgen-bench-") as temporary:
-        for repeat in range(arguments.repeats):
-            out = Path(temporary) / f"out-{repeat}"
-            rates["mmdgen"].append(ours(arguments.models, options, out, arguments.workers))
-            for name, processes in (("naive", 1), ("naive in parallel", arguments.workers)):
-                poses = arguments.naive_poses
-                rates[name].append(naive(out, arguments.models, Path(temporary), processes, poses))
-        report = read_manifest(Path(temporary) / "out-0").gl
-    ratios = {
-        name: [a / b for a, b in zip(rates["mmdgen"], values, strict=True)]
-        for name, values in rates.items()
-        if name != "mmdgen"
-    }
-    result = {
-        "machine": {
-            "cpu": platform.processor() or platform.machine(),
-            "cores": os.cpu_count(),
-            "python": platform.python_version(),
-            "renderer": dict(report),
-        },
-        "models": usable,
-        "poses_per_model": arguments.poses_per_model,
-        "naive_poses_per_model": arguments.naive_poses,
-        "samples_per_pixel": options.samples,
-        "workers": arguments.workers,
-        "images_per_second": {name: spread(values) for name, values in rates.items()},
-        "ratio": {name: spread(values) for name, values in ratios.items()},
-    }
-    if arguments.json:
-        print(json.dumps(result, indent=2, sort_keys=True))
-        return
-    poses, workers, repeats = arguments.poses_per_model, arguments.workers, arguments.repeats
-    print(f"{usable} models, {poses} poses each, {workers} workers, {repeats} runs")
-    for name, values in rates.items():
-        print(f"  {name:18s} {statistics.median(values):6.1f} images/s  ({min(values):.1f} .. {max(values):.1f})")
-    for name, values in ratios.items():
-        print(f"  times {name:18s} {statistics.median(values):4.1f}     ({min(values):.1f} .. {max(values):.1f})")
+        result = measure(arguments, Path(temporary))
+    (show_json if arguments.json else show)(result)
 
 
 if __name__ == "__main__":
