@@ -83,10 +83,13 @@ class _Cache:
 
     def put(self, folder: str, listing: _Listing) -> None:
         if self._names + len(listing.by_name) + 1 > _CACHED_NAMES:
-            self.listings.clear()
-            self._names = 0
+            self.clear()
         self.listings[folder] = listing
         self._names += len(listing.by_name) + 1  # a listing costs something by itself
+
+    def clear(self) -> None:
+        self.listings.clear()
+        self._names = 0
 
 
 _cache = _Cache()
@@ -159,6 +162,12 @@ def _listing(folder: str) -> _Listing | None:
     except OSError:
         return None
     return cached
+
+
+def forget_folders() -> None:
+    """Free what is kept of folders."""
+    with _lock:
+        _cache.clear()
 
 
 def _descend(place: str, folders: list[str]) -> Iterator[str]:
