@@ -82,15 +82,17 @@ def temporary_file(path: Path) -> tuple[Path, IO[bytes]]:
     """
     number = 0
     while True:
-        temporary = path.with_name(f"{path.name}{TEMPORARY_MARK}{_machine()}-{os.getpid()}-{number}")
+        temporary = path.with_name(f"{path.name}{TEMPORARY_MARK}{process_name()}-{number}")
         try:
             return temporary, temporary.open("xb")
         except FileExistsError:  # left by a process that had this number, or another thread's
             number += 1
 
 
-def _machine() -> str:
-    return "".join(c if c.isalnum() else "_" for c in socket.gethostname())[:40]
+def process_name() -> str:
+    """Return a name of this process for files: its machine and its number there."""
+    machine = "".join(c if c.isalnum() else "_" for c in socket.gethostname())[:40]
+    return f"{machine}-{os.getpid()}"
 
 
 def _place(path: Path, content: bytes, settle: Callable[[Path], object]) -> None:

@@ -19,6 +19,7 @@ from mmdgen.errors import EngineError
 from mmdgen.generate.backend import DEFAULT_BACKEND
 from mmdgen.generate.plan import Plan
 from mmdgen.generate.pool import Death, Event, Pool
+from mmdgen.generate.remote import remote_of
 from mmdgen.generate.shard import WORK_FOLDER, ShardResult, ShardTask, read_lock
 from mmdgen.render.devices import Choice, resolve
 
@@ -149,6 +150,7 @@ def worker_config(plan: Plan, models: Path, out: Path, backend: str) -> dict[str
         "plan": plan.digest,
         "backend": backend,
         "lock": read_lock(out),
+        "remote": remote_of(out),
     }
 
 

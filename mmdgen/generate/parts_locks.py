@@ -111,6 +111,13 @@ def sweep(out: Path) -> None:
                 remove_temporaries(folder)
 
 
+def sweep_logs(out: Path) -> None:
+    """Remove what the workers of earlier starts have said. Only for the folder's sole writer."""
+    for path in (out / WORK_FOLDER).glob("worker-*.log"):
+        with contextlib.suppress(OSError):
+            path.unlink()
+
+
 def sweep_files(paths: Iterable[Path]) -> None:
     """Remove what interrupted writes of these files left. For a part: all others' temporary files stay."""
     by_folder: dict[Path, set[str]] = {}

@@ -29,6 +29,7 @@ from pathlib import Path
 from typing import IO, Any
 
 from mmdgen.errors import EngineError
+from mmdgen.fsio import process_name
 
 _LENGTH = struct.Struct("<Q")
 _BOOTSTRAP = "import json, sys; sys.path[:] = json.loads(sys.argv[1]); from {module} import main; main()"
@@ -182,7 +183,7 @@ class Pool:
 
     def _start(self) -> None:
         number, self._started = self._started, self._started + 1
-        log = self.logs / f"worker-{number}.log" if self.logs else None
+        log = self.logs / f"worker-{process_name()}-{number}.log" if self.logs else None
         process = start_python("mmdgen.generate.worker", log)
         taken = [worker.variant for worker in self._workers.values()]
         variant = min(range(len(self.variants)), key=taken.count)

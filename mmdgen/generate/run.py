@@ -8,20 +8,19 @@ plan.json; each shard and then its sidecar in .work; failures.jsonl, README.md, 
 from __future__ import annotations
 
 import json
-import shutil
 from collections import Counter
-from dataclasses import asdict, dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 from typing import Any
 
 from mmdgen.dataset.card import dataset_card
-from mmdgen.dataset.manifest import Manifest, make_manifest, read_manifest, sidecar_hashes, write_manifest
+from mmdgen.dataset.manifest import Manifest, make_manifest, sidecar_hashes, write_manifest
 from mmdgen.dataset.preview import contact_sheet
+from mmdgen.dataset.remote import RemotePath
 from mmdgen.dataset.schema import (
     CARD_FILE,
     FAILURES_FILE,
-    MANIFEST_FILE,
-    PLAN_FILE,
     PREVIEW_FILE,
     PROVENANCE_FILE,
     storable_text,
@@ -33,14 +32,20 @@ from mmdgen.generate.catalogue import Rejection
 from mmdgen.generate.engine import OnProgress, Progress, describe_renderers, render_shards
 from mmdgen.generate.freeze import plan_for
 from mmdgen.generate.options import command_line
-from mmdgen.generate.parts_locks import sole_writer, sweep
+from mmdgen.generate.parts import PartOf
+from mmdgen.generate.parts_locks import one_part, sole_writer, sweep, sweep_files, sweep_logs
 from mmdgen.generate.plan import Plan
 from mmdgen.generate.provenance import jsonl_bytes
-from mmdgen.generate.shard import WORK_FOLDER, Failure, ShardResult, read_sidecar, write_sidecar
+from mmdgen.generate.remote import Place
+from mmdgen.generate.shard import Failure, ShardResult, sidecar_path
 from mmdgen.generate.splits import SPLITS
 from mmdgen.render.devices import Choice
 
-__all__ = ["Summary", "plan_for", "read_provenance", "run", "summarise"]
+__all__ = ["ENGINES", "PartSummary", "Summary", "finish", "plan_for", "run", "run_part", "summarise"]
+
+LOCAL, RAY = "local", "ray"
+ENGINES = (LOCAL, RAY)
+Engine = Callable[..., list[ShardResult]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,7 +55,7 @@ class Summary:
     `complete` tells that the dataset was there already and nothing was done.
     """
 
-    out: Path
+    out: Path | RemotePath
     images: int
     samples: dict[str, int]
     models: dict[str, int]
@@ -62,7 +67,7 @@ class Summary:
     complete: bool = False
 
     @property
-    def preview(self) -> Path:
+    def preview(self) -> Path | RemotePath:
         return self.out / PREVIEW_FILE
 
     @property
@@ -72,7 +77,7 @@ class Summary:
 
     def to_json(self) -> dict[str, Any]:
         return {
-            **asdict(self),
+            **{item.name: getattr(self, item.name) for item in fields(self)},
             "out": str(self.out),
             "preview": str(self.preview),
             "images_per_second": round(self.rate, 2),
@@ -80,75 +85,204 @@ class Summary:
         }
 
 
+@dataclass(frozen=True, slots=True)
+class PartSummary:
+    """What a part leaves: `done` of `shards` shards of the dataset are there, `own` of them this part's.
+
+    `images`, `samples` (by split), `failed` (by reason) and `bytes` are this part's. `complete` tells that all its
+    shards were there already; `dataset_complete` that the dataset has been finished.
+    """
+
+    out: str
+    part: PartOf
+    own: int
+    done: int
+    shards: int
+    images: int
+    samples: dict[str, int]
+    failed: dict[str, int]
+    bytes: int
+    drawn: int = 0
+    seconds: float = 0.0
+    complete: bool = False
+    dataset_complete: bool = False
+
+    @property
+    def rate(self) -> float:
+        """Images a second, end to end."""
+        return self.drawn / self.seconds if self.seconds > 0 else 0.0
+
+    def to_json(self) -> dict[str, Any]:
+        return {
+            "out": self.out,
+            "part": str(self.part),
+            "shards": self.own,
+            "dataset_shards": self.shards,
+            "dataset_shards_done": self.done,
+            "dataset_complete": self.dataset_complete,
+            "images": self.images,
+            "samples": self.samples,
+            "failed": self.failed,
+            "bytes": self.bytes,
+            "drawn": self.drawn,
+            "seconds": round(self.seconds, 3),
+            "images_per_second": round(self.rate, 2),
+            "complete": self.complete,
+        }
+
+
 def run(
     plan: Plan,
     models: Path,
-    out: Path,
+    out: Path | Place,
     *,
     workers: int | None = None,
     backend: str = DEFAULT_BACKEND,
     device: Choice = None,
+    engine: str | Engine = LOCAL,
     on_progress: OnProgress = lambda progress: None,
 ) -> Summary:
     """Render what is missing of the plan frozen in `out` and finish the dataset; return what there is then.
 
-    `models` is the folder that the plan's paths are relative to; `device` chooses GPUs, which are no part of the plan
-    (see `render.devices`). Raises `DatasetError`, `RenderError`, `EngineError`; after any exception, KeyboardInterrupt
-    too, the same call goes on, and no half-written file is left.
+    `models` is the folder that the plan's paths are relative to; `device` chooses GPUs (see `render.devices`) and
+    `engine` who works (one of `ENGINES`, or a function like `engine.render_shards`), which are no part of the plan.
+    Raises `DatasetError`, `RenderError`, `EngineError`; after any exception, KeyboardInterrupt too, the same call goes
+    on, and no half-written file is left.
     """
-    drawn, seconds = 0, 0.0
-
-    def watch(progress: Progress) -> None:
-        nonlocal drawn, seconds
-        drawn, seconds = progress.drawn, progress.seconds
-        on_progress(progress)
-
-    with sole_writer(out):
-        manifest = _finished(plan, out)
+    place = out if isinstance(out, Place) else Place(out)
+    watch = _Watch(on_progress)
+    with sole_writer(place.folder, place.name):
+        manifest = place.finished(plan)
         if manifest is not None:
-            shutil.rmtree(out / WORK_FOLDER, ignore_errors=True)
-            return summarise(out, manifest, complete=True)
+            place.clear()
+            return summarise(place, manifest, complete=True)
         try:
-            sweep(out)
-            results = {index: read_sidecar(plan, index, out) for index in range(len(plan.shards))}
-            # a model that failed may be back
-            todo = [index for index, result in results.items() if result is None or result.failures]
+            sweep(place.folder)
+            sweep_logs(place.folder)
+            results = place.results(plan, range(len(plan.shards)))
+            todo = _to_do(results)
             if todo:
-                done = render_shards(
-                    plan, todo, models, out, workers=workers, backend=backend, device=device, on_progress=watch
+                render = engine_named(engine)
+                done = render(
+                    plan, todo, models, place.folder, workers=workers, backend=backend, device=device, on_progress=watch
                 )
                 results.update({result.index: result for result in done})
-            manifest = _finish(plan, [results[index] for index in sorted(results)], out)  # type: ignore[misc]
+            manifest = finish(plan, [results[index] for index in sorted(results)], place)  # type: ignore[misc]
         except BaseException:
-            sweep(out)
+            sweep(place.folder)
             raise
-        return summarise(out, manifest, drawn=drawn, seconds=seconds)
+        return summarise(place, manifest, drawn=watch.drawn, seconds=watch.seconds)
 
 
-def _finished(plan: Plan, out: Path) -> Manifest | None:
-    """Return the manifest of a finished dataset. One whose shards are missing is taken apart again, to be completed."""
-    if not (out / MANIFEST_FILE).exists():
-        return None
-    manifest = read_manifest(out)
-    shards = {shard.file: shard for found in manifest.shards.values() for shard in found}
+def run_part(
+    plan: Plan,
+    models: Path,
+    out: Path | Place,
+    part: PartOf,
+    *,
+    workers: int | None = None,
+    backend: str = DEFAULT_BACKEND,
+    device: Choice = None,
+    engine: str | Engine = LOCAL,
+    on_progress: OnProgress = lambda progress: None,
+) -> PartSummary:
+    """Render what is missing of one part of the plan frozen in `out`, beside other parts; the dataset is not finished.
 
-    def intact(file: str) -> bool:
-        path = out / file
-        return path.is_file() and path.stat().st_size == shards[file].bytes
+    `merge.merge` or `run` finishes it. The arguments, and what is raised, are those of `run`; progress counts the
+    part's own images.
+    """
+    place = out if isinstance(out, Place) else Place(out)
+    indices = part.indices(len(plan.shards))
+    images = sum(plan.shards[index].images for index in indices)
+    watch = _Watch(on_progress, plan.images - images)
+    if place.finished(plan, reopen=False) is not None:
+        return _summarise_part(place, plan, part, {}, len(plan.shards), dataset_complete=True)
+    with one_part(place.folder, part, len(plan.shards), place.name):
+        own = [place.folder / plan.file(index) for index in indices]
+        own += [sidecar_path(plan, index, place.folder) for index in indices]
+        try:
+            sweep_files(own)
+            place.begin_part(part)
+            results = place.results(plan, indices)
+            todo = _to_do(results)
+            if todo:
+                render = engine_named(engine)
+                done = render(
+                    plan, todo, models, place.folder, workers=workers, backend=backend, device=device, on_progress=watch
+                )
+                results.update({result.index: result for result in done})
+        except BaseException:
+            sweep_files(own)
+            raise
+        done = place.count(plan)
+    return _summarise_part(place, plan, part, results, done, watch.drawn, watch.seconds, complete=not todo)
 
-    if manifest.files.get(PLAN_FILE) == plan.digest and all(intact(file) for file in shards):
-        return manifest
-    if manifest.files.get(PLAN_FILE) != plan.digest:
-        raise ConfigError(f"{out}: {PLAN_FILE} is not the one that the dataset was made with; give another --out")
-    failures = [Failure(**{"id" if key == "sha256" else key: row[key] for key in row}) for row in manifest.failures]
-    (out / WORK_FOLDER).mkdir(exist_ok=True)
-    for index in range(len(plan.shards)):
-        file = plan.header(index).file
-        if file in shards and intact(file):
-            missed = tuple(failure for failure in failures if failure.shard == file)
-            write_sidecar(plan, ShardResult(index, shards[file], missed, dict(manifest.gl)), out)
-    (out / MANIFEST_FILE).unlink()
-    return None
+
+@dataclass(slots=True)
+class _Watch:
+    """Passes progress on, without the `outside` images that are not this start's to make; keeps what was drawn."""
+
+    on_progress: OnProgress
+    outside: int = 0
+    drawn: int = 0
+    seconds: float = 0.0
+
+    def __call__(self, progress: Progress) -> None:
+        self.drawn, self.seconds = progress.drawn, progress.seconds
+        if self.outside:
+            progress = replace(progress, images=progress.images - self.outside, total=progress.total - self.outside)
+        self.on_progress(progress)
+
+
+def engine_named(name: str | Engine) -> Engine:
+    """Return the function that renders shards (see `engine.render_shards`). Raises `ConfigError`."""
+    if callable(name):
+        return name
+    if name == LOCAL:
+        return render_shards
+    if name == RAY:
+        from mmdgen.generate import ray_engine
+
+        return ray_engine.render_shards
+    raise ConfigError(f"an engine is one of {', '.join(ENGINES)}, found {name!r}")
+
+
+def _to_do(results: Mapping[int, ShardResult | None]) -> list[int]:
+    """Return which shards to make: those that are not there, and those with failures: a model may be back."""
+    return [index for index, result in results.items() if result is None or result.failures]
+
+
+def _summarise_part(
+    place: Place,
+    plan: Plan,
+    part: PartOf,
+    results: Mapping[int, ShardResult | None],
+    done: int,
+    drawn: int = 0,
+    seconds: float = 0.0,
+    *,
+    complete: bool = True,
+    dataset_complete: bool = False,
+) -> PartSummary:
+    samples: Counter[str] = Counter()
+    made = [result for result in results.values() if result is not None]
+    for result in made:
+        samples[plan.shards[result.index].split] += result.info.samples
+    return PartSummary(
+        out=place.name,
+        part=part,
+        own=len(part.indices(len(plan.shards))),
+        done=done,
+        shards=len(plan.shards),
+        images=sum(result.info.models + 2 * result.info.samples for result in made),
+        samples=dict(samples),
+        failed=_count([asdict(failure) for result in made for failure in result.failures]),
+        bytes=sum(result.info.bytes for result in made),
+        drawn=drawn,
+        seconds=seconds,
+        complete=complete,
+        dataset_complete=dataset_complete,
+    )
 
 
 def _row(record: Rejection | Failure) -> dict[str, Any]:
@@ -157,8 +291,9 @@ def _row(record: Rejection | Failure) -> dict[str, Any]:
     return {key: storable_text(value) if isinstance(value, str) else value for key, value in values.items()}
 
 
-def _finish(plan: Plan, results: list[ShardResult], out: Path) -> Manifest:
+def finish(plan: Plan, results: list[ShardResult], place: Place) -> Manifest:
     """Write everything around the shards, the manifest last. Raises `EngineError` when a split has no picture."""
+    out = place.folder
     shards = [result.info for result in results]
     failures = [failure for result in results for failure in result.failures]
     for split in plan.options.requested():
@@ -181,9 +316,10 @@ def _finish(plan: Plan, results: list[ShardResult], out: Path) -> Manifest:
     )
     card = dataset_card(manifest, read_provenance(out), command=command_line(plan.options))
     write_atomic(out / CARD_FILE, card.encode("utf-8"))
-    write_atomic(out / PREVIEW_FILE, contact_sheet(out, manifest=manifest))
+    write_atomic(out / PREVIEW_FILE, contact_sheet(place.root, manifest=manifest))
     write_manifest(out, manifest)
-    shutil.rmtree(out / WORK_FOLDER, ignore_errors=True)
+    place.publish()
+    place.clear()
     return manifest
 
 
@@ -197,14 +333,14 @@ def read_provenance(out: Path) -> list[dict[str, Any]]:
 
 
 def summarise(
-    out: Path, manifest: Manifest, *, drawn: int = 0, seconds: float = 0.0, complete: bool = False
+    place: Place, manifest: Manifest, *, drawn: int = 0, seconds: float = 0.0, complete: bool = False
 ) -> Summary:
     """Return the counts of a finished dataset."""
     used = [split for split in SPLITS if manifest.shards.get(split)]
     rests = sum(shard.models for split in used for shard in manifest.shards[split])
     samples = {split: manifest.samples(split) for split in used}
     return Summary(
-        out=out,
+        out=place.root,
         images=rests + 2 * sum(samples.values()),
         samples=samples,
         models={split: manifest.model_count(split) for split in used},

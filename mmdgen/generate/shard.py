@@ -20,10 +20,10 @@ from mmdgen.dataset.codec import encode_flow, encode_image, encode_visibility
 from mmdgen.dataset.schema import NO_SURFACE, DatasetConfig, ModelEntry, ShardInfo
 from mmdgen.dataset.writer import ShardBuilder
 from mmdgen.errors import DatasetError, DeviceLostError, EngineError
-from mmdgen.fsio import write_json
+from mmdgen.fsio import json_bytes, write_atomic
 from mmdgen.generate.backend import Backend, check_device
 from mmdgen.generate.catalogue import UsableModel, reason
-from mmdgen.generate.plan import Part, Plan, read_plan
+from mmdgen.generate.plan import Part, Plan
 from mmdgen.generate.timings import Stopwatch, append_timing
 from mmdgen.generate.worker import end_without_device, resolve
 from mmdgen.pose.sampling import sample_ambient, sample_poses
@@ -303,6 +303,11 @@ def read_lock(out: Path) -> str:
 
 def write_sidecar(plan: Plan, result: ShardResult, out: Path) -> None:
     """Note that a shard is finished; the note comes after the shard, so it never promises too much."""
+    write_atomic(sidecar_path(plan, result.index, out), sidecar_bytes(plan, result))
+
+
+def sidecar_bytes(plan: Plan, result: ShardResult) -> bytes:
+    """Return the note that a shard is finished, as JSON."""
     info = result.info
     pairs = [[sha256, count] for sha256, count in info.model_samples.items()]
     value = {
@@ -311,21 +316,28 @@ def write_sidecar(plan: Plan, result: ShardResult, out: Path) -> None:
         "failures": [asdict(failure) for failure in result.failures],
         "renderer": result.renderer,
     }
-    write_json(sidecar_path(plan, result.index, out), value)
+    return json_bytes(value)
 
 
 def read_sidecar(plan: Plan, index: int, out: Path) -> ShardResult | None:
     """Return a finished shard's result; None when it is not finished: no note, another plan's, or no such file."""
     try:
-        value = json.loads(sidecar_path(plan, index, out).read_bytes())
-        if value["plan"] != plan.digest:
-            return None
+        content = sidecar_path(plan, index, out).read_bytes()
+        return parse_sidecar(plan, index, content, (out / plan.file(index)).stat().st_size)
+    except OSError:
+        return None
+
+
+def parse_sidecar(plan: Plan, index: int, content: bytes, size: int | None) -> ShardResult | None:
+    """Return the result that a note tells of, if it is about this shard of this plan, whose file has `size` bytes."""
+    try:
+        value = json.loads(content)
         stated = value["shard"]
         info = ShardInfo(stated["file"], stated["sha256"], stated["bytes"], dict(stated["model_samples"]))
-        if info.file != plan.file(index) or (out / info.file).stat().st_size != info.bytes:
+        if value["plan"] != plan.digest or info.file != plan.file(index) or size != info.bytes:
             return None
         return ShardResult(index, info, tuple(Failure(**row) for row in value["failures"]), value["renderer"])
-    except (OSError, ValueError, KeyError, TypeError):
+    except (ValueError, KeyError, TypeError):
         return None
 
 
@@ -333,11 +345,16 @@ class ShardWorker:
     """The pool's handler: a task is a `ShardTask`, the result a `ShardResult`."""
 
     def __init__(self, config: dict[str, Any]) -> None:
+        from mmdgen.generate.remote import place_at  # which knows shards
+
         self.models, self.out = Path(config["models"]), Path(config["out"])
-        plan = read_plan(self.out)
+        self.place = place_at(self.out, config.get("remote", ""))
+        plan = self.place.worker_plan(config["plan"])
         if plan is None or plan.digest != config["plan"]:
             raise EngineError(f"{self.out}: the plan changed while the run was starting")
         self.plan, self.lock = plan, config.get("lock", "")
+        if config.get("remote") and not read_lock(self.out):  # another machine's folder: this one has no lock to lose
+            self.lock = ""
         # None leaves it to the backend; an EGL index or "auto" is for one that draws with a GPU.
         device = config.get("device")
         self.backend: Backend = resolve(config["backend"])(**({} if device is None else {"device": device}))
@@ -346,7 +363,9 @@ class ShardWorker:
     def handle(self, task: ShardTask, note: Note) -> ShardResult:
         """Make a shard. Where what draws was lost, the process ends: the engine takes care of dead workers."""
         try:
-            return render_shard(self.plan, task, self.models, self.out, self.backend, note, self._check_lock)
+            result = render_shard(self.plan, task, self.models, self.out, self.backend, note, self._check_lock)
+            self.place.keep(self.plan, result)
+            return result
         except DeviceLostError as error:
             end_without_device(error)
 
