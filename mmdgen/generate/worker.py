@@ -31,7 +31,7 @@ def resolve(target: str) -> Any:
 
 def main() -> None:
     """Serve the parent on the standard streams until it closes them."""
-    inbox, outbox = _private_streams()
+    inbox, outbox = private_streams()
     faulthandler.enable(sys.stderr)  # a segmentation fault leaves its Python stack in the log
     with contextlib.suppress(ValueError, OSError):
         signal.signal(signal.SIGINT, signal.SIG_IGN)
@@ -64,7 +64,7 @@ def main() -> None:
             send("done", result)
 
 
-def _private_streams() -> tuple[IO[bytes], IO[bytes]]:
+def private_streams() -> tuple[IO[bytes], IO[bytes]]:
     """Take the standard streams for the protocol; whatever else reads or prints gets nothing and the log."""
     inbox, outbox = os.fdopen(os.dup(0), "rb"), os.fdopen(os.dup(1), "wb")
     nothing = os.open(os.devnull, os.O_RDONLY)
