@@ -13,6 +13,7 @@ import click
 
 import mmdgen
 from mmdgen.cli.device import device_option
+from mmdgen.cli.engine import chosen_engine, engine_options
 from mmdgen.cli.lists import list_options, make_gate
 from mmdgen.cli.progress import ProgressView, interruptible
 from mmdgen.cli.progress import option as progress_option
@@ -22,7 +23,7 @@ from mmdgen.generate.characters import EXAMINER, foreseen, make_characters
 from mmdgen.generate.engine import default_workers
 from mmdgen.generate.options import RenderOptions
 from mmdgen.generate.plan import ESTIMATED_RATE, Plan, read_plan
-from mmdgen.generate.run import Summary, plan_for, run
+from mmdgen.generate.run import LOCAL, Summary, plan_for, run
 from mmdgen.generate.splits import SPLITS, read_rules
 from mmdgen.render.devices import Choice
 from mmdgen.render.view import PHONG, SAMPLE_GRIDS, SHADINGS
@@ -92,7 +93,8 @@ def default_annotations() -> Path | None:
     type=click.Path(path_type=Path, exists=True, file_okay=False),
     help="The folder of stored annotations [annotations/ of the checkout, if there is one].",
 )
-@click.option("--workers", type=click.IntRange(1, 512), help="Processes [one a core; 4 for a GPU].")
+@click.option("--workers", type=click.IntRange(1, 512), help="Processes [one a core; 4 for a GPU]; with Ray, actors.")
+@engine_options
 @device_option
 @click.option("--size", type=click.IntRange(16, 4096), default=256, show_default=True, help="Pixels a side.")
 @click.option(
@@ -144,6 +146,8 @@ def command(
     splits: Path | None,
     annotations: Path | None,
     workers: int | None,
+    engine: str,
+    ray_address: str | None,
     device: Choice,
     size: int,
     samples: str,
@@ -181,6 +185,7 @@ def command(
       mmdgen render --models models --poses 2000 --shading mmd --out out/m
       mmdgen render --models models --poses 500000 --dry-run
     """
+    processes = workers if engine == LOCAL else None  # of this machine
     counts: dict[str, int] = dict(zip(SPLITS, (poses, validation_poses, test_poses), strict=True))
     if not any(counts.values()):
         raise click.UsageError("say how many samples: --poses N (or --validation-poses, --test-poses)")
@@ -214,12 +219,13 @@ def command(
     view = ProgressView(progress)
     try:
         with interruptible(), view:
+            crew = chosen_engine(engine, ray_address)
             source, paths = models, None
             if source is None:
                 source = characters_folder()
                 if not dry_run:
                     paths = make_characters(
-                        source, characters or 0, workers=workers or default_workers(), on_progress=view.prepare
+                        source, characters or 0, workers=processes or default_workers(), on_progress=view.prepare
                     )
             folder = annotations or default_annotations()
 
@@ -229,7 +235,7 @@ def command(
                 found = scan(
                     source,
                     folder,
-                    workers=min(2, workers or 2),
+                    workers=min(2, processes or 2),
                     limit=limit,
                     paths=paths,
                     examiner=EXAMINER if characters else DEFAULT_EXAMINER,
@@ -249,7 +255,7 @@ def command(
             if dry_run:
                 _show_plan(plan, out, workers, as_json)
                 return
-            summary = run(plan, source, out, workers=workers, device=device, on_progress=view.render)
+            summary = run(plan, source, out, workers=workers, device=device, engine=crew, on_progress=view.render)
     except KeyboardInterrupt:
         kept = "What is finished is kept" if _begun(out) and not dry_run else "Nothing was written"
         click.echo(f"mmdgen: interrupted. {kept}; the same command goes on:\n  {_same_command()}", err=True)
