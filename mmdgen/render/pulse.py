@@ -1,8 +1,8 @@
 """Does the context still draw? One known picture, compared pixel by pixel.
 
 A driver that was reset, or a GPU that fell off its bus, shows as errors of whatever is drawn next, or without any error
-as pictures of zeros. Asked after a model failed, the pulse tells the model's fault from the context's; asked before a
-shard is written, it keeps pictures that a dead context "drew" out of the dataset.
+as pictures of zeros. Asked after a model failed, the pulse tells the model's fault from the context's; asked after one
+that was drawn, it keeps pictures that a dead context "drew" out of the dataset.
 
 EXT_create_context_robustness would say more (glGetGraphicsResetStatus), but a context has to be made for it, which
 glcontext does not offer; drawing is what counts, and costs less than a millisecond.
