@@ -13,6 +13,10 @@ from hypothesis import HealthCheck, settings
 
 from mmdgen.render import gl_setup
 
+# Several test processes share the cores: threads of numpy and torch in each of them would only wait for each other.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+
 CHECKOUT = Path(__file__).resolve().parent.parent
 # By processor time. What is missing here is not: it comes after these.
 LONGEST = (
