@@ -15,15 +15,18 @@ import mmdgen
 from mmdgen.cli.device import device_option
 from mmdgen.cli.engine import chosen_engine, engine_options
 from mmdgen.cli.lists import list_options, make_gate
+from mmdgen.cli.placing import PlaceType, is_finished, part_options, place_for, show_part, staging_option
 from mmdgen.cli.progress import ProgressView, interruptible
 from mmdgen.cli.progress import option as progress_option
+from mmdgen.dataset.remote import RemotePath
 from mmdgen.errors import MmdgenError
 from mmdgen.generate.catalogue import DEFAULT_EXAMINER, Catalogue, scan
 from mmdgen.generate.characters import EXAMINER, foreseen, make_characters
 from mmdgen.generate.engine import default_workers
 from mmdgen.generate.options import RenderOptions
+from mmdgen.generate.parts import PartOf
 from mmdgen.generate.plan import ESTIMATED_RATE, Plan, read_plan
-from mmdgen.generate.run import LOCAL, Summary, plan_for, run
+from mmdgen.generate.run import LOCAL, PartSummary, Summary, run, run_part
 from mmdgen.generate.splits import SPLITS, read_rules
 from mmdgen.render.devices import Choice
 from mmdgen.render.view import PHONG, SAMPLE_GRIDS, SHADINGS
@@ -77,11 +80,12 @@ def default_annotations() -> Path | None:
 @click.option("--test-poses", type=click.IntRange(0), default=0, help="Samples of the test split.")
 @click.option(
     "--out",
-    type=click.Path(path_type=Path),
+    type=PlaceType(),
     default=DEFAULT_OUT,
     show_default=True,
-    help="The dataset's folder; a run that was begun there goes on.",
+    help="The dataset's folder, or an URL such as s3://bucket/folder; a run that was begun there goes on.",
 )
+@staging_option
 @click.option("--seed", type=int, default=0, show_default=True, help="Other poses and lights.")
 @click.option(
     "--splits",
@@ -133,6 +137,7 @@ def default_annotations() -> Path | None:
     help="Also use models whose automatic annotation is not sure. Without it they are left out and listed.",
 )
 @list_options
+@part_options
 @click.option("--dry-run", is_flag=True, help="Only say what would be made; write nothing.")
 @progress_option
 @click.option("--json", "as_json", is_flag=True, help="Print the summary, or the plan of --dry-run, as JSON.")
@@ -141,7 +146,8 @@ def command(
     poses: int,
     validation_poses: int,
     test_poses: int,
-    out: Path,
+    out: Path | RemotePath,
+    staging: Path | None,
     seed: int,
     splits: Path | None,
     annotations: Path | None,
@@ -164,6 +170,8 @@ def command(
     deny: Path | None,
     allow: Path | None,
     deny_hints: tuple[str, ...],
+    part: PartOf | None,
+    plan_only: bool,
     dry_run: bool,
     progress: str,
     as_json: bool,
@@ -184,11 +192,15 @@ def command(
       mmdgen render --models models --poses 2000 --splits splits.toml --ambient 0.5:1.2 --seed 7
       mmdgen render --models models --poses 2000 --shading mmd --out out/m
       mmdgen render --models models --poses 500000 --dry-run
+      mmdgen render --models models --poses 500000 --out out/d --part 3/16
     """
     processes = workers if engine == LOCAL else None  # of this machine
     counts: dict[str, int] = dict(zip(SPLITS, (poses, validation_poses, test_poses), strict=True))
     if not any(counts.values()):
         raise click.UsageError("say how many samples: --poses N (or --validation-poses, --test-poses)")
+    if plan_only and (part or dry_run):
+        raise click.UsageError("--plan-only is a step of its own: leave out --part and --dry-run")
+    place = place_for(out, staging)
     if models is not None and characters is not None:
         raise click.UsageError("--characters is for procedural characters: leave out --models, or --characters")
     if models is None and (deny or allow or deny_hints):
@@ -249,25 +261,32 @@ def command(
                     view.warn(warning)
                 return found
 
-            plan = plan_for(out, options, look, keep=not dry_run)
+            plan = place.plan_for(options, look, keep=not dry_run)
             for warning in plan.warnings:
                 view.warn(f"--splits: {warning}")
-            if dry_run:
-                _show_plan(plan, out, workers, as_json)
+            if dry_run or plan_only:
+                _show_plan(plan, out, workers, as_json, dry_run)
                 return
-            summary = run(plan, source, out, workers=workers, device=device, engine=crew, on_progress=view.render)
+            settings: dict[str, Any] = {"device": device, "engine": crew, "on_progress": view.render}
+            if part is None:
+                summary = run(plan, source, place, workers=workers, **settings)
+            else:
+                summary = run_part(plan, source, place, part, workers=workers, **settings)
     except KeyboardInterrupt:
-        kept = "What is finished is kept" if _begun(out) and not dry_run else "Nothing was written"
+        kept = "What is finished is kept" if _begun(place.folder) and not dry_run else "Nothing was written"
         click.echo(f"mmdgen: interrupted. {kept}; the same command goes on:\n  {_same_command()}", err=True)
         sys.exit(INTERRUPTED)
     except MmdgenError as error:
         click.echo(f"mmdgen: {error}", err=True)
-        if _begun(out) and not dry_run and not _complete(out):
+        if _begun(place.folder) and not dry_run and not is_finished(place):
             click.echo(
                 f"mmdgen: what is finished is kept; the same command goes on with it: {_same_command()}", err=True
             )
         sys.exit(1)
-    _show_summary(summary, as_json)
+    if isinstance(summary, PartSummary):
+        show_part(summary, as_json)
+    else:
+        show_summary(summary, as_json)
 
 
 def characters_folder() -> Path:
@@ -283,15 +302,11 @@ def _begun(out: Path) -> bool:
         return False
 
 
-def _complete(out: Path) -> bool:
-    return (out / "manifest.json").exists()
-
-
 def _same_command() -> str:
     return shlex.join(["mmdgen", *sys.argv[1:]])
 
 
-def _show_plan(plan: Plan, out: Path, workers: int | None, as_json: bool) -> None:
+def _show_plan(plan: Plan, out: Path | RemotePath, workers: int | None, as_json: bool, dry_run: bool) -> None:
     summary = plan.summary()
     count = min(workers or default_workers(), len(plan.shards))
     seconds = plan.images / (ESTIMATED_RATE * count)
@@ -319,10 +334,16 @@ def _show_plan(plan: Plan, out: Path, workers: int | None, as_json: bool) -> Non
         f"time: about {_duration(seconds)} with {count} workers, if each draws {ESTIMATED_RATE:g} images/s "
         f"(a core with the software renderer; a GPU is faster)"
     )
-    click.echo("nothing was written (--dry-run)")
+    if dry_run:
+        click.echo("nothing was written (--dry-run)")
+    else:
+        click.echo(
+            f"the plan is frozen in {out}; now the same command with --part i/n (or without) in place of --plan-only"
+        )
 
 
-def _show_summary(summary: Summary, as_json: bool) -> None:
+def show_summary(summary: Summary, as_json: bool) -> None:
+    """Say what a finished dataset consists of, and where it is."""
     if as_json:
         click.echo(json.dumps(summary.to_json(), indent=2, ensure_ascii=False))
         return

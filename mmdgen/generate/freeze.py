@@ -52,19 +52,24 @@ def freeze(plan: Plan, provenance: bytes, out: Path) -> Plan:
     Returns what a later start will read. Raises `ConfigError` for another plan, `DatasetError` when nothing can be
     written.
     """
-    kept = kept_provenance(plan, out)
-    try:
-        kept.parent.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise DatasetError(f"{out}: cannot be made: {error.strerror or error}") from error
-    write_atomic(kept, provenance)
-    create_once(out / PLAN_FILE, plan_bytes(plan))
+    write_plan_once(plan, plan_bytes(plan), provenance, out)
     frozen = read_plan(out)
     if frozen is None:
         raise DatasetError(f"{out / PLAN_FILE} has vanished just after it was written; run the same command again")
     check_frozen(plan, frozen, str(out))
     place_provenance(frozen, out)
     return frozen
+
+
+def write_plan_once(plan: Plan, content: bytes, provenance: bytes, out: Path) -> None:
+    """Write `content` as plan.json unless there is one, after the provenance of this plan. Raises `DatasetError`."""
+    kept = kept_provenance(plan, out)
+    try:
+        kept.parent.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise DatasetError(f"{out}: cannot be made: {error.strerror or error}") from error
+    write_atomic(kept, provenance)
+    create_once(out / PLAN_FILE, content)
 
 
 def check_frozen(plan: Plan, frozen: Plan, name: str) -> None:

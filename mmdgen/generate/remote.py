@@ -73,9 +73,19 @@ class Place:
             raise EngineError(f"{self.name}: the plan changed while the run was starting")
         return plan
 
+    def adopt(self, plan: Plan, content: bytes, provenance: bytes) -> None:
+        """Freeze a plan that another folder holds, `content` being its plan.json. Raises `ConfigError`."""
+        if read_plan(self.folder) is None:
+            freeze.check_folder(self.folder)
+            freeze.write_plan_once(plan, content, provenance, self.folder)
+        frozen = read_plan(self.folder)
+        if frozen is None or frozen.digest != plan.digest:
+            raise ConfigError(f"{self.name} holds the plan of another dataset; give another --out")
+        freeze.place_provenance(plan, self.folder)
+
     def results(self, plan: Plan, indices: Iterable[int]) -> dict[int, ShardResult | None]:
         """Return the results of these shards, None for those that are not finished."""
-        return {index: read_sidecar(plan, index, self.folder) for index in indices}
+        return results_in(self.root, plan, indices)
 
     def count(self, plan: Plan) -> int:
         """Return how many shards of the whole plan are finished."""
@@ -114,12 +124,9 @@ class Place:
                 f"{self.name} was finished and has lost {len(lost)} shards since ({lost[0]}); the same command without "
                 "--part makes them again"
             )
-        failures = [Failure(**{"id" if key == "sha256" else key: row[key] for key in row}) for row in manifest.failures]
-        for index in range(len(plan.shards)):
-            file = plan.file(index)
-            if file in shards and file not in lost:
-                missed = tuple(failure for failure in failures if failure.shard == file)
-                self.write_sidecar(plan, ShardResult(index, shards[file], missed, dict(manifest.gl)))
+        for result in manifest_results(plan, manifest).values():
+            if result.info.file not in lost:
+                self.write_sidecar(plan, result)
         self.remove(MANIFEST_FILE)
         return None
 
@@ -188,6 +195,19 @@ class RemotePlace(Place):
         self.bring_plan(frozen)
         return frozen
 
+    def adopt(self, plan: Plan, content: bytes, provenance: bytes) -> None:
+        self._claim()
+        self._try_writing()
+        if read_plan(self.root) is None:  # type: ignore[arg-type]
+            self._check_empty()
+            kept = freeze.kept_provenance(plan, self.folder)
+            (self.root / WORK_FOLDER / kept.name).write_bytes(provenance)
+            (self.root / PLAN_FILE).create_once(content)
+        frozen = read_plan(self.root)  # type: ignore[arg-type]
+        if frozen is None or frozen.digest != plan.digest:
+            raise ConfigError(f"{self.name} holds the plan of another dataset; give another --out")
+        self.bring_plan(frozen)
+
     def bring_plan(self, plan: Plan) -> None:
         """Copy the frozen plan and its provenance from the store to the staging folder."""
         local = read_plan(self.folder)
@@ -195,11 +215,7 @@ class RemotePlace(Place):
             write_atomic(self.folder / PLAN_FILE, (self.root / PLAN_FILE).read_bytes())
         kept = freeze.kept_provenance(plan, self.folder)
         if not kept.exists():
-            try:
-                provenance = (self.root / WORK_FOLDER / kept.name).read_bytes()
-            except FileNotFoundError:  # a finished dataset has it in place
-                provenance = (self.root / PROVENANCE_FILE).read_bytes()
-            write_atomic(kept, provenance)
+            write_atomic(kept, provenance_in(self.root, plan))
         freeze.place_provenance(plan, self.folder)
 
     def worker_plan(self, digest: str) -> Plan:
@@ -218,13 +234,7 @@ class RemotePlace(Place):
             result = read_sidecar(plan, index, self.folder)
             if result is not None:
                 self.keep(plan, result)
-        sizes = self.root.sizes()
-        names = {index: f"{WORK_FOLDER}/{sidecar_path(plan, index, self.folder).name}" for index in indices}
-        notes = self.root.read_many(name for name in names.values() if name in sizes)
-        return {
-            index: parse_sidecar(plan, index, notes[name], sizes.get(plan.file(index))) if name in notes else None
-            for index, name in names.items()
-        }
+        return results_in(self.root, plan, indices)
 
     def count(self, plan: Plan) -> int:
         sizes = self.root.sizes()
@@ -312,6 +322,45 @@ class RemotePlace(Place):
                 f"{self.name} is not empty and holds no {PLAN_FILE} of a run to go on with "
                 f"({', '.join(foreign[:3])}{more}); give another --out"
             )
+
+
+def results_in(root: Path | RemotePath, plan: Plan, indices: Iterable[int]) -> dict[int, ShardResult | None]:
+    """Return the results of these shards of an unfinished dataset in `root`, None for those that are not finished."""
+    if isinstance(root, Path):
+        return {index: read_sidecar(plan, index, root) for index in indices}
+    sizes = root.sizes()
+    names = {index: f"{WORK_FOLDER}/{sidecar_path(plan, index, Path()).name}" for index in indices}
+    notes = root.read_many(name for name in names.values() if name in sizes)
+    return {
+        index: parse_sidecar(plan, index, notes[name], sizes.get(plan.file(index))) if name in notes else None
+        for index, name in names.items()
+    }
+
+
+def manifest_results(plan: Plan, manifest: Manifest) -> dict[int, ShardResult]:
+    """Return the results of the shards of a finished dataset, by their indices in its plan."""
+    shards = {shard.file: shard for found in manifest.shards.values() for shard in found}
+    failures = [Failure(**{"id" if key == "sha256" else key: row[key] for key in row}) for row in manifest.failures]
+    results = {}
+    for index in range(len(plan.shards)):
+        file = plan.file(index)
+        if file in shards:
+            missed = tuple(failure for failure in failures if failure.shard == file)
+            results[index] = ShardResult(index, shards[file], missed, dict(manifest.gl))
+    return results
+
+
+def provenance_in(root: Path | RemotePath, plan: Plan) -> bytes:
+    """Return the provenance of the plan in `root`, of a finished dataset or another. Raises `DatasetError`."""
+    kept = freeze.kept_provenance(plan, Path())
+    for path in (root / WORK_FOLDER / kept.name, root / PROVENANCE_FILE):
+        try:
+            return path.read_bytes()
+        except FileNotFoundError:
+            continue
+        except OSError as error:
+            raise DatasetError(f"{path}: cannot be read: {error.strerror or error}") from error
+    raise DatasetError(f"{root}: {PROVENANCE_FILE} is missing")
 
 
 def place_at(folder: Path, url: str) -> Place:

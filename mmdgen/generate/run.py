@@ -296,8 +296,11 @@ def finish(plan: Plan, results: list[ShardResult], place: Place) -> Manifest:
     out = place.folder
     shards = [result.info for result in results]
     failures = [failure for result in results for failure in result.failures]
+    # all models of a split may have been taken out since
+    planned = {shard.split for shard in plan.shards if shard.samples}
     for split in plan.options.requested():
-        if not any(shard.samples for shard in shards if shard.file.startswith(f"{split}/")):
+        drawn = any(shard.samples for shard in shards if shard.file.startswith(f"{split}/"))
+        if split in planned and not drawn:
             first = next((f for f in failures if f.shard.startswith(f"{split}/")), None)
             why = f" The first reason: {first.path}: {first.message}" if first else ""
             raise EngineError(f"no model of the {split} split could be drawn, so there is no dataset.{why}")
@@ -313,6 +316,8 @@ def finish(plan: Plan, results: list[ShardResult], place: Place) -> Manifest:
         failures=failed,
         gl=describe_renderers(results),
         files=sidecar_hashes(out),
+        removed=plan.removed,
+        origin=plan.origin,
     )
     card = dataset_card(manifest, read_provenance(out), command=command_line(plan.options))
     write_atomic(out / CARD_FILE, card.encode("utf-8"))
