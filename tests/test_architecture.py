@@ -48,7 +48,7 @@ HEAVY = {
     "isal": ("mmdgen.dataset", "mmdgen.model.png_decode"),
     "numba": ("mmdgen.render", "mmdgen.model", "mmdgen.dataset.codec"),
     "zstandard": ("mmdgen.dataset",),
-    "ray": ("mmdgen.generate.ray_engine",),
+    "ray": ("mmdgen.generate.ray_driver",),
     "fsspec": ("mmdgen.generate.remote", "mmdgen.dataset"),
     "pyarrow": ("mmdgen.dataset",),
     "PIL": ("mmdgen.model.textures", "mmdgen.samples", "mmdgen.train.movie"),
