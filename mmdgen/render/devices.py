@@ -174,7 +174,8 @@ def _drawing(devices: Sequence[Device]) -> tuple[int, ...]:
 def resolve(choice: Choice, say: Callable[[str], None] = lambda line: None) -> tuple[int | None, ...]:
     """Ask EGL and return the indices of the devices that draw for `choice`; see `select`.
 
-    Quick where ``auto`` can only mean the software renderer: without any GPU's files nothing is asked.
+    Quick where ``auto`` can only mean the software renderer: without any GPU's files nothing is asked. `say` is told
+    when ``auto`` ends in software although there are such files.
     """
     if choice is None or (choice == AUTO and not gpu_files()):
         return (None,)
