@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
-import time
 from collections import Counter
 from pathlib import Path
 from types import SimpleNamespace
@@ -95,10 +94,9 @@ class TestWhatBreaks:
         assert len({p.message.split(":")[0] for p in told if p.event == "retry"}) == 2
         assert sum(drawn.values()) == MODELS + 4
 
-    @pytest.mark.parametrize("how", ["error", "silent"])
-    def test_a_model_that_always_takes_the_driver_down_is_left_out(self, models, tmp_path, monkeypatch, how):
+    def test_a_model_that_always_takes_the_driver_down_is_left_out(self, models, tmp_path, monkeypatch):
         """The first model that a process draws. Once may be an accident, in the repeats it is the only suspect."""
-        told, _ = self.broken(models, tmp_path, monkeypatch, how, at=1, times=3)
+        told, _ = self.broken(models, tmp_path, monkeypatch, "silent", at=1, times=3)
         rows = [json.loads(line) for line in (tmp_path / "d" / "failures.jsonl").read_text().splitlines()]
         assert [row["code"] for row in rows] == ["crashed"]
         assert "drawing it ends the process: it lost its OpenGL context" in rows[0]["message"]
@@ -190,7 +188,7 @@ class TestTimings:
 
 
 class TestPlanning:
-    """A million samples of 8,000 models: what is counted is work, which no busy machine changes."""
+    """What is counted is work, which no busy machine changes; `test_plan` and `tools/bench/planning.py` take times."""
 
     def test_the_work_is_linear(self, tmp_path, monkeypatch):
         calls: Counter[str] = Counter()
@@ -227,17 +225,6 @@ class TestPlanning:
         for name in few:
             assert many[name] <= 2 * few[name] + 2 * (more_shards - shards)
 
-    def test_a_million_samples_take_seconds(self, tmp_path):
-        start = time.process_time()
-        plan = make_plan(RenderOptions(poses={"train": 1_000_000}), catalogue(8000))
-        write_plan(plan, tmp_path)
-        again = read_plan(tmp_path)
-        assert again is not None
-        assert again.summary()["samples"] == 1_000_000
-        assert sum(shard_module.read_sidecar(again, index, tmp_path) is not None for index in range(1000)) == 0
-        assert time.process_time() - start < 15  # two on a quiet machine
-        assert (tmp_path / "plan.json").stat().st_size < 8e6
-
 
 @pytest.mark.skipif(bool(gl_problem()), reason=gl_problem() or "can draw")
 def test_memory_stays_flat_over_many_models():
@@ -245,15 +232,15 @@ def test_memory_stays_flat_over_many_models():
 
     In a process of its own (`tools/bench/long_run.py memory`), in which nothing else comes and goes.
     """
-    command = [sys.executable, str(ROOT / "tools/bench/long_run.py"), "memory", "--models", "5", "--rounds", "5"]
+    command = [sys.executable, str(ROOT / "tools/bench/long_run.py"), "memory", "--models", "4", "--rounds", "4"]
     done = subprocess.run([*command, "--size", "32", "--json"], capture_output=True, text=True, timeout=300)
     assert done.returncode == 0, done.stderr
     found = json.loads(done.stdout)
-    assert found["models"] == 25
+    assert found["models"] == 16
     assert found["gl_before"]["Texture"] >= 3, "nothing was counted"
     assert found["gl_before"]["Program"] >= 3
     assert set(found["gl_growth"].values()) == {0}
-    assert found["python_growth"] < 3 * 20, "objects are kept for each model"
+    assert found["python_growth"] < 3 * 12, "objects are kept for each model"
     assert found["memory_growth_mb"] < 150
 
 
