@@ -49,7 +49,7 @@ def command(
     if out is None:
         if len(folders) > 1:
             raise click.UsageError("say where the dataset goes: --out FOLDER")
-        (out,) = folders
+        out = next(iter(folders))
     view = ProgressView(progress)
     try:
         with interruptible(), view:

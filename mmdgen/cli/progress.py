@@ -63,9 +63,21 @@ class ProgressView:
         """Show that `done` of `total` procedural characters have been made."""
         self._count("characters", "characters", done, total)
 
+    def merge(self, done: int, total: int) -> None:
+        """Show that `done` of `total` shards have been joined."""
+        self._count("merge", "shards", done, total)
+
     def verify(self, done: int, total: int) -> None:
         """Show that `done` of `total` samples of a dataset have been checked."""
         self._count("verify", "samples", done, total)
+
+    def remove(self, done: int, total: int) -> None:
+        """Show that `done` of `total` shards were written without a model."""
+        self._count("remove", "shards", done, total)
+
+    def export(self, done: int, total: int) -> None:
+        """Show that `done` of `total` samples of a dataset have been exported."""
+        self._count("export", "samples", done, total)
 
     def evaluate(self, done: int, total: int) -> None:
         """Show that `done` of `total` samples have been scored."""
