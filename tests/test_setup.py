@@ -75,7 +75,7 @@ def test_what_the_requirements_need_is_pinned_too() -> None:
 
 def test_the_core_needs_no_training_cluster_or_web_packages() -> None:
     core = {canonicalize_name(Requirement(text).name) for text in PROJECT["dependencies"]}
-    assert core == {"moderngl", "pyrr", "numpy", "pillow", "click", "h5py", "tqdm", "isal"}
+    assert core == {"moderngl", "pyrr", "numpy", "pillow", "click", "h5py", "tqdm", "isal", "numba", "zstandard"}
 
 
 def test_torch_is_one_release_and_no_particular_build() -> None:
@@ -101,7 +101,9 @@ def test_an_installed_package_has_every_file_that_it_reads() -> None:
     ]
     packed = {path for pattern in patterns for path in (ROOT / "mmdgen").glob(pattern)}
     there = {
-        path for path in (ROOT / "mmdgen").rglob("*") if path.is_file() and path.suffix not in (".py", ".pyc", ".md")
+        path
+        for path in (ROOT / "mmdgen").rglob("*")
+        if path.is_file() and path.suffix not in (".py", ".md") and path.parent.name != "__pycache__"
     }
     assert there == packed
     folders = {path.parent for path in (ROOT / "mmdgen").rglob("*.py")}
@@ -244,12 +246,18 @@ def test_a_changed_requirement_is_installed(ready: Checkout, name: str) -> None:
         (["mmdgen", "pose", "--run", "r", "--serve", "--models=m"], "core,train,web", True),
         (["mmdgen", "pose", "--run", "r", "--onnx", "o"], "core,train,onnx", False),
         (["mmdgen", "render", "--out", "train"], "core", True),
+        (["mmdgen", "render", "--poses", "8", "--engine", "ray"], "core,ray", True),
+        (["mmdgen", "render", "--poses", "8", "--engine=ray", "--out", "s3://b/d"], "core,ray,remote", True),
+        (["mmdgen", "verify", "s3://b/d"], "core,remote", True),
+        (["mmdgen", "export", "parquet", "out/d"], "core,export", True),
+        (["mmdgen", "export", "png", "out/d"], "core", True),
         (["pytest", "-q"], "core,web,test,train,onnx", True),
         (["python", "-m", "pytest"], "core,web,test,train,onnx", True),
         (["python", "x.py"], "core", True),
         (["python", "browser.py"], "core", True),
+        (["python", "tools/bench/loader.py"], "core,train", True),
         (["ruff", "check"], "lint", False),
-        (["pyright"], "core,web,test,browser,train,onnx,lint", False),
+        (["pyright"], "core,web,test,browser,train,onnx,ray,remote,export,lint", False),
     ],
 )
 def test_a_command_brings_only_what_it_needs(ready: Checkout, command: list[str], groups: str, gl: bool) -> None:

@@ -21,8 +21,16 @@ from mmdgen.errors import RenderError
 from mmdgen.render import gl_setup
 
 # What the core imports; the versions that it needs are in the package's own metadata where it was installed.
-PACKAGES = ("numpy", "moderngl", "glcontext", "pyrr", "pillow", "h5py", "isal", "click", "tqdm")
-MINIMUM = {"moderngl": "5.12", "numpy": "2.0", "pillow": "12", "h5py": "3.12", "isal": "1.7", "click": "8.1"}
+PACKAGES = ("numpy", "numba", "moderngl", "glcontext", "pyrr", "pillow", "h5py", "isal", "zstandard", "click", "tqdm")
+MINIMUM = {
+    "moderngl": "5.12",
+    "numpy": "2.0",
+    "pillow": "12",
+    "h5py": "3.12",
+    "isal": "1.7",
+    "click": "8.1",
+    "numba": "0.62",
+}
 _GIB = 2**30
 # A warning each: enough for some work, but a large run may trip over it.
 _LOW_DISK, _LOW_MEMORY, _LOW_SHARED, _LOW_FILES = 2 * _GIB, 2 * _GIB, 64 * 2**20, 256
