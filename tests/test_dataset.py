@@ -274,7 +274,7 @@ def test_an_empty_shard_is_a_valid_one(tmp_path):
     [
         {"image_size": 0},
         {"expression_encoding": "delta"},
-        {"codec": "zstd"},
+        {"codec": "lz4"},
         {"settings": {"x": float("nan")}},
         {"settings": {"x": object()}},
         {"vocabulary": Vocabulary("none", ())},

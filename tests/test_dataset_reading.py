@@ -81,7 +81,7 @@ def test_missing_manifest_says_what_to_do(damaged, tmp_path):
     ("change", "message"),
     [
         (lambda v: v.pop("config"), "'config' is missing"),
-        (lambda v: v.update(schema_version=2), "schema version 2"),
+        (lambda v: v.update(schema_version=3), "schema version 3"),
         (lambda v: v.update(schema="else"), "not part of an mmdgen dataset"),
         (lambda v: v["splits"]["train"].update(samples=99), "99"),
         (lambda v: v["splits"]["train"]["shards"][0].update(samples=99), "99"),
@@ -89,7 +89,7 @@ def test_missing_manifest_says_what_to_do(damaged, tmp_path):
         (lambda v: v["splits"]["train"]["shards"][0].update(file="test/shard-00000.h5"), "not a file in train"),
         (lambda v: v["splits"].update(extra={}), "unknown split"),
         (lambda v: v.update(models=3), "damaged"),
-        (lambda v: v["config"].update(codec="zstd"), "codec"),
+        (lambda v: v["config"].update(codec="lz4"), "codec"),
     ],
 )
 def test_damaged_manifest_is_one_clear_error(damaged, change, message):

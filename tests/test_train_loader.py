@@ -127,11 +127,11 @@ def test_one_pass_gives_every_sample_in_order(tmp_path, encoding):
 
 
 def test_only_what_is_asked_for_is_read(data, monkeypatch):
-    from mmdgen.dataset import reader
+    from mmdgen.dataset import open_shard
 
     decoded = []
-    original = reader.decode_image
-    monkeypatch.setattr(reader, "decode_image", lambda *args: decoded.append(1) or original(*args))
+    original = open_shard.decode_image
+    monkeypatch.setattr(open_shard, "decode_image", lambda *args, **how: decoded.append(1) or original(*args, **how))
     (batch,) = take(load(data, fields=("posed",), batch=5), 1)
     assert batch.rest is None
     assert batch.expression is None
@@ -141,11 +141,11 @@ def test_only_what_is_asked_for_is_read(data, monkeypatch):
 
 
 def test_a_rest_image_is_decoded_once(data, monkeypatch):
-    from mmdgen.dataset import reader
+    from mmdgen.dataset import open_shard
 
     decoded = []
-    original = reader.decode_image
-    monkeypatch.setattr(reader, "decode_image", lambda *args: decoded.append(1) or original(*args))
+    original = open_shard.decode_image
+    monkeypatch.setattr(open_shard, "decode_image", lambda *args, **how: decoded.append(1) or original(*args, **how))
     take(load(data, fields=("rest",), batch=8), 3 * COUNT // 8)
     assert len(decoded) == SHARDS * MODELS
 

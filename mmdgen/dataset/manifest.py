@@ -20,7 +20,7 @@ from mmdgen.dataset.schema import (
     PLAN_FILE,
     PROVENANCE_FILE,
     SCHEMA,
-    SCHEMA_VERSION,
+    SCHEMA_VERSIONS,
     SPLITS,
     DatasetConfig,
     ShardInfo,
@@ -28,6 +28,9 @@ from mmdgen.dataset.schema import (
 )
 from mmdgen.errors import ConfigError, DatasetError
 from mmdgen.fsio import sha256_file, write_json
+
+# Below the dataset's folder: which models are being taken out of it. While it exists nothing may be rendered there.
+REMOVAL_FILE = ".work/removal.json"
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,7 +50,9 @@ class Manifest:
 
     `rejected` and `failures` are rows of JSON (a model's identity and a reason code at least) and `gl` the report on
     the renderer, as the caller gave them. `files` maps the names of the files beside it to their SHA-256: plan.json,
-    provenance.jsonl, failures.jsonl, as far as they exist.
+    provenance.jsonl, failures.jsonl, as far as they exist. `removed` are the sha256 of models that were taken out of
+    the finished dataset, and `origin` is then the SHA-256 of plan.json as it was before the first one went: the shards
+    name that one.
     """
 
     config: DatasetConfig
@@ -58,6 +63,8 @@ class Manifest:
     gl: Mapping[str, Any] = field(default_factory=dict)
     files: Mapping[str, str] = field(default_factory=dict)
     code_version: str = __version__
+    removed: tuple[str, ...] = ()
+    origin: str = ""
 
     def samples(self, split: str) -> int:
         return sum(shard.samples for shard in self.shards.get(split, ()))
@@ -70,11 +77,19 @@ class Manifest:
         """The size of all shards."""
         return sum(shard.bytes for shards in self.shards.values() for shard in shards)
 
+    @property
+    def shards_plan(self) -> str:
+        """The SHA-256 of the plan that the shards name; empty when the dataset has none."""
+        return self.origin or self.files.get(PLAN_FILE, "")
+
     def to_json(self) -> dict[str, Any]:
         """Return the JSON object of manifest.json."""
+        # only where there are any, so that all other manifests are the bytes that they always were
+        removed = {"removed": {"models": list(self.removed), "plan": self.origin}} if self.removed else {}
         return {
+            **removed,
             "schema": SCHEMA,
-            "schema_version": SCHEMA_VERSION,
+            "schema_version": self.config.schema_version,
             "code_version": self.code_version,
             "config": self.config.to_json(),
             "splits": {
@@ -105,6 +120,8 @@ def make_manifest(
     failures: Iterable[Mapping[str, Any]] = (),
     gl: Mapping[str, Any] | None = None,
     files: Mapping[str, str] | None = None,
+    removed: Iterable[str] = (),
+    origin: str = "",
 ) -> Manifest:
     """Return the manifest of finished `shards` (any order); `models` maps a sha256 to the model's (name, source).
 
@@ -132,7 +149,15 @@ def make_manifest(
             name, source = models[sha256]
             summaries.append(ModelSummary(sha256, storable_text(name), storable_text(source), split, samples))
     return Manifest(
-        config, by_split, tuple(summaries), tuple(rejected), tuple(failures), dict(gl or {}), dict(files or {})
+        config,
+        by_split,
+        tuple(summaries),
+        tuple(rejected),
+        tuple(failures),
+        dict(gl or {}),
+        dict(files or {}),
+        removed=tuple(removed),
+        origin=origin,
     )
 
 
@@ -149,9 +174,12 @@ def write_manifest(out: Path, manifest: Manifest) -> Path:
     return path
 
 
-def read_manifest(out: Path) -> Manifest:
-    """Read `out`/manifest.json. Raises `DatasetError`: missing (the run did not finish), damaged, another version."""
-    path = out / MANIFEST_FILE
+def read_manifest(out: Path, name: str = MANIFEST_FILE) -> Manifest:
+    """Read `out`/manifest.json, or a manifest by another name.
+
+    Raises `DatasetError`: missing (the run did not finish), damaged, another version.
+    """
+    path = out / name
     try:
         value = json.loads(path.read_bytes())
     except FileNotFoundError:
@@ -171,19 +199,40 @@ def read_manifest(out: Path) -> Manifest:
 
 
 def check_schema(path: Path, schema: Any, version: Any) -> None:
-    """Raise `DatasetError` unless a file says that it follows this module's schema and version."""
+    """Raise `DatasetError` unless a file says that it follows this schema in a known version."""
     if schema != SCHEMA:
         raise DatasetError(f"{path}: is not part of an mmdgen dataset: its schema is {schema!r}, not {SCHEMA!r}")
-    if version != SCHEMA_VERSION:
+    if version not in SCHEMA_VERSIONS:
+        known = " and ".join(map(str, SCHEMA_VERSIONS))
         raise DatasetError(
-            f"{path}: has schema version {version}, and mmdgen {__version__} reads version {SCHEMA_VERSION}: "
+            f"{path}: has schema version {version}, and mmdgen {__version__} reads versions {known}: "
             "read it with the version of mmdgen that made it, or render it again"
         )
+
+
+def check_no_removal(out: Path) -> None:
+    """Raise `ConfigError` while models are being taken out of the dataset in `out`, or when that was interrupted."""
+    # not for object stores: models are taken out of local folders only
+    if isinstance(out, Path) and (out / REMOVAL_FILE).exists():
+        raise ConfigError(_removing(out))
+
+
+def _removing(out: Path) -> str:
+    try:
+        models = [str(sha256)[:16] for sha256 in json.loads((out / REMOVAL_FILE).read_bytes())["models"]]
+    except (OSError, ValueError, KeyError, TypeError):
+        models = ["HASH"]
+    return (
+        f"{out}: models are being taken out of this dataset, or that was interrupted: "
+        f"`mmdgen remove-model {out} {' '.join(models)}` goes on with it"
+    )
 
 
 def _missing(out: Path) -> str:
     if not out.is_dir():
         return f"{out}: there is no such dataset folder"
+    if (out / REMOVAL_FILE).exists():
+        return _removing(out)
     if any((out / split).is_dir() for split in SPLITS) or (out / PLAN_FILE).exists():
         return (
             f"{out}: {MANIFEST_FILE} is missing: the dataset is not finished. "
@@ -228,6 +277,8 @@ def _from_json(value: Any) -> Manifest:
         dict(value["gl"]),
         {str(name): str(sha256) for name, sha256 in value["files"].items()},
         str(value["code_version"]),
+        tuple(str(sha256) for sha256 in value["removed"]["models"]) if "removed" in value else (),
+        str(value["removed"]["plan"]) if "removed" in value else "",
     )
 
 

@@ -19,16 +19,24 @@ from mmdgen.errors import ConfigError
 from mmdgen.fsio import json_bytes
 
 SCHEMA = "mmdgen-dataset"
-SCHEMA_VERSION = 1
+# Version 2 is what readers of version 1 would misunderstand: planes, or another codec. All else stays version 1.
+SCHEMA_VERSIONS = (1, 2)
 SPLITS = ("train", "validation", "test")
 
-PLAIN, RESIDUAL = "plain", "residual"
+PLAIN, RESIDUAL, PLANES = "plain", "residual", "planes"
 EXPRESSION_ENCODINGS = (PLAIN, RESIDUAL)
-DEFLATE = "deflate"
-CODECS = (DEFLATE,)
+POSED_ENCODINGS = (PLAIN, PLANES)
+DEFLATE, ZSTD = "deflate", "zstd"
+CODECS = (DEFLATE, ZSTD)
+HDF5_FILTERS = {DEFLATE: 1, ZSTD: 32015}  # the codecs' numbers among HDF5's registered filters
+SHUFFLE_FILTER = 2
 
 FLOW_STEP = 1 / 64  # pixels: what one step of the stored integers is worth
 FLOW_ENCODING = "steps of 1/64 pixel, each row as differences: undone by a cumulative sum along the row"
+PLANES_ENCODING = (
+    "planes r-g, g, b-g, a, each row as its difference from the one above, all modulo 256: undone by cumulative sums "
+    "down the columns, then by adding plane 1 to planes 0 and 2"
+)
 # What `visibility` says about the surface in a pixel of the posed image.
 NO_SURFACE, HIDDEN, VISIBLE = 0, 1, 2
 # Up to this image size a displacement that 16 bits cannot hold leads out of the picture from anywhere in it.
@@ -83,9 +91,11 @@ class DatasetConfig:
     """What all shards of a dataset have in common.
 
     Images are u8 `[image_size, image_size, 4]`. `expression_encoding` is ``plain``, or ``residual``: then the stored
-    expression image is its wrap-around difference from the model's rest image. `settings` is any JSON object that says
-    how the pictures were made (seed, light, samples, ...): kept, never interpreted. With `flow` every sample also has
-    its displacement from the posed to the expression image, and its visibility. Raises `ConfigError`.
+    expression image is its wrap-around difference from the model's rest image. `posed_encoding` is how posed and rest
+    images are stored, ``plain`` or ``planes``: r - g, g, b - g and a one after the other, each row less the row above
+    it. `codec` is how chunks are compressed. `settings` is any JSON object that says how the pictures were made (seed,
+    light, samples, ...): kept, never interpreted. With `flow` every sample also has its displacement from the posed to
+    the expression image, and its visibility. Raises `ConfigError`.
     """
 
     vocabulary: Vocabulary
@@ -94,17 +104,19 @@ class DatasetConfig:
     codec: str = DEFLATE
     settings: Mapping[str, Any] = field(default_factory=dict)
     flow: bool = False
+    posed_encoding: str = PLAIN
 
     def __post_init__(self) -> None:
         if not 1 <= self.image_size <= 8192:
             raise ConfigError(f"the image size must be between 1 and 8192 pixels, found {self.image_size}")
-        if self.expression_encoding not in EXPRESSION_ENCODINGS:
-            raise ConfigError(
-                f"the expression encoding must be one of {', '.join(EXPRESSION_ENCODINGS)}, "
-                f"found {self.expression_encoding!r}"
-            )
-        if self.codec not in CODECS:
-            raise ConfigError(f"the codec must be one of {', '.join(CODECS)}, found {self.codec!r}")
+        choices = (
+            ("expression encoding", self.expression_encoding, EXPRESSION_ENCODINGS),
+            ("posed encoding", self.posed_encoding, POSED_ENCODINGS),
+            ("codec", self.codec, CODECS),
+        )
+        for what, found, known in choices:
+            if found not in known:
+                raise ConfigError(f"the {what} must be one of {', '.join(known)}, found {found!r}")
         if not self.vocabulary.parameters:
             raise ConfigError(f"the pose vocabulary {self.vocabulary.name!r} has no parameters")
         try:
@@ -122,6 +134,15 @@ class DatasetConfig:
         return self.expression_encoding == RESIDUAL
 
     @property
+    def planes(self) -> bool:
+        return self.posed_encoding == PLANES
+
+    @property
+    def schema_version(self) -> int:
+        """The version that manifest and shards carry: the lowest whose readers understand them."""
+        return 2 if self.planes or self.codec != DEFLATE else 1
+
+    @property
     def flow_shape(self) -> tuple[int, int, int]:
         return (self.image_size, self.image_size, 2)
 
@@ -136,15 +157,19 @@ class DatasetConfig:
             {"name": p.name, "low": p.low, "high": p.high, "rest": p.rest, "meaning": p.meaning}
             for p in self.vocabulary.parameters
         ]
-        value = {
+        value: dict[str, Any] = {
             "vocabulary": {"name": self.vocabulary.name, "parameters": parameters},
             "image_size": self.image_size,
             "expression_encoding": self.expression_encoding,
             "codec": self.codec,
             "settings": dict(self.settings),
         }
-        # Only where there is one, so that datasets without flow are the bytes that they were before there was any.
-        return {**value, "flow": True} if self.flow else value
+        # Only where they are there, so that datasets without them are the bytes that they were before there was any.
+        if self.flow:
+            value["flow"] = True
+        if self.planes:
+            value["posed_encoding"] = self.posed_encoding
+        return value
 
     @classmethod
     def from_json(cls, value: Any) -> DatasetConfig:
@@ -163,6 +188,7 @@ class DatasetConfig:
             str(value["codec"]),
             dict(value["settings"]),
             value.get("flow", False) is True,
+            str(value.get("posed_encoding", PLAIN)),
         )
 
     def json_text(self) -> str:
@@ -253,8 +279,8 @@ class Field:
     """One HDF5 dataset of a shard. `dtype` is the numpy type, or ``text``.
 
     `rows` is ``N`` (one row a sample) or ``M`` (one a model) and `shape` what follows it. `chunked` datasets are
-    images: one row is one chunk, a zlib stream (with `shuffle`, of the first bytes of all values, then the second
-    ones); the others are stored contiguously and uncompressed.
+    images: one row is one chunk, compressed (with `shuffle`, the first bytes of all values, then the second ones);
+    the others are stored contiguously and uncompressed. `planes` are images that are stored as planes.
     """
 
     path: str
@@ -264,24 +290,30 @@ class Field:
     meaning: str
     columns: tuple[str, ...] = ()
     shuffle: bool = False
+    planes: bool = False
 
     @property
     def chunked(self) -> bool:
         return len(self.shape) >= 2
 
+    def filters(self, codec: str) -> tuple[int, ...]:
+        """Return the numbers of the HDF5 filters that a row goes through, in this order."""
+        shuffle = (SHUFFLE_FILTER,) if self.shuffle else ()
+        return (*shuffle, HDF5_FILTERS[codec]) if self.chunked else ()
+
 
 def fields(config: DatasetConfig) -> tuple[Field, ...]:
     """Return every dataset that a shard of `config` holds, in the order in which it is written."""
-    image = config.image_shape
-    stored = "" if not config.residual else " Stored as its wrap-around difference (mod 256) from models/rest[model]."
+    image, size = config.image_shape, config.image_size
+    minus = " Stored as its wrap-around difference (mod 256) from models/rest[model]." if config.residual else ""
+    turned, split = ((4, size, size), f" Stored as {PLANES_ENCODING}.") if config.planes else (image, "")
+    rest = "The model's rest image, the input of a network."
     return (
-        Field(
-            "expression", "u1", "N", image, f"The face changed, the head unmoved: eyes and mouth as in pose.{stored}"
-        ),
-        Field("posed", "u1", "N", image, "The whole pose: eyes, mouth, head and neck."),
+        Field("expression", "u1", "N", image, f"The face changed, the head unmoved: eyes and mouth as in pose.{minus}"),
+        Field("posed", "u1", "N", turned, f"The whole pose: eyes, mouth, head and neck.{split}", planes=config.planes),
         Field("pose", "f4", "N", (len(config.vocabulary.parameters),), "The pose vector.", config.vocabulary.names),
         Field("model", "i4", "N", (), "Row of the sample's model in the datasets of the group models."),
-        Field("models/rest", "u1", "M", image, "The model's rest image, the input of a network."),
+        Field("models/rest", "u1", "M", turned, rest + split, planes=config.planes),
         Field("models/sha256", "text", "M", (), "SHA-256 of the model's file."),
         Field("models/name", "text", "M", (), "The model's name as its file gives it."),
         Field("models/source", "text", "M", (), "The folder that the model came from; splits are made by it."),

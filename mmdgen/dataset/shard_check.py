@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import threading
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
@@ -11,10 +12,11 @@ from pathlib import Path
 import h5py
 import numpy as np
 
-from mmdgen.dataset.codec import find_fault, find_flow_fault, flow_in_pixels
+from mmdgen.dataset.codec import find_fault, find_flow_fault, flow_in_pixels, plain_pixels
+from mmdgen.dataset.codec_streams import decompress
 from mmdgen.dataset.manifest import Manifest
 from mmdgen.dataset.reader import DAMAGE, Shard, read_header, stored
-from mmdgen.dataset.schema import PLAN_FILE, Field, ShardInfo, fields, pose_limits
+from mmdgen.dataset.schema import HDF5_FILTERS, PLAN_FILE, SHUFFLE_FILTER, ZSTD, Field, ShardInfo, fields, pose_limits
 from mmdgen.errors import DatasetError
 from mmdgen.fsio import sha256_file
 
@@ -92,7 +94,7 @@ class ShardCheck:
         header = read_header(path, file)
         if header.file != self.info.file:
             self._report("the shard says that it is another one", self.info.file, header.file)
-        plan = self.manifest.files.get(PLAN_FILE, "")
+        plan = self.manifest.shards_plan
         if header.plan and plan and header.plan != plan:
             self._report(f"was made from another {PLAN_FILE}", plan, header.plan)
         if header.config != self.manifest.config:
@@ -103,7 +105,11 @@ class ShardCheck:
         if unknown:
             self._report("has datasets that the schema does not know", "none", ", ".join(unknown))
         rows = {"N": self.info.samples, "M": self.info.models}
-        faults = [fault for spec in fields(header.config) for fault in _field_faults(file, spec, rows[spec.rows])]
+        faults = [
+            fault
+            for spec in fields(header.config)
+            for fault in _field_faults(file, spec, rows[spec.rows], header.config.codec)
+        ]
         for what, expected, found in faults:
             self._report(what, expected, found)
         return not faults
@@ -187,8 +193,9 @@ class ShardCheck:
                 self.images += 1
                 fault = find_flow_fault(flow, visibility, shard.posed(index))
                 if index in ends and not fault:
-                    same = np.array_equal(flow_in_pixels(stored(file, "flow")[index]), flow)
-                    if not (same and np.array_equal(stored(file, "visibility")[index], visibility)):
+                    codec = shard.header.config.codec
+                    same = np.array_equal(flow_in_pixels(_by_hdf5(file, "flow", index, codec)), flow)
+                    if not (same and np.array_equal(_by_hdf5(file, "visibility", index, codec), visibility)):
                         fault = "is another flow when HDF5 itself decodes it"
             except DatasetError as error:
                 fault = f"cannot be decoded: {error.__cause__ or error}"
@@ -204,14 +211,17 @@ class ShardCheck:
             self._report(first[kind] + more)
 
     def _same_for_hdf5(self, name: str, shard: Shard, file: h5py.File, index: int, image: np.ndarray) -> bool:
-        """Compare an image with what any HDF5 reader gets, by way of HDF5's deflate filter."""
-        plain = stored(file, name)[index]
-        if name == "expression" and shard.header.config.residual:
+        """Compare an image with what any HDF5 reader gets, by way of HDF5's filters and the documented numpy lines."""
+        config = shard.header.config
+        plain = _by_hdf5(file, name, index, config.codec)
+        if name == "expression" and config.residual:
             plain = plain + shard.rest(int(shard.model[index]))
+        elif name != "expression" and config.planes:
+            plain = plain_pixels(plain)
         return np.array_equal(plain, image)
 
 
-def _field_faults(file: h5py.File, spec: Field, rows: int) -> Iterator[tuple[str, object, object]]:
+def _field_faults(file: h5py.File, spec: Field, rows: int, codec: str) -> Iterator[tuple[str, object, object]]:
     """Yield (what, expected, found) for everything in which a dataset of a shard differs from the schema."""
     try:
         dataset = stored(file, spec.path)
@@ -227,12 +237,36 @@ def _field_faults(file: h5py.File, spec: Field, rows: int) -> Iterator[tuple[str
     shape = (rows, *spec.shape)
     if dataset.shape != shape:
         yield f"{spec.path} has another shape", shape, dataset.shape
-    chunks, compression = ((1, *spec.shape), "gzip") if spec.chunked else (None, None)
+    chunks = (1, *spec.shape) if spec.chunked else None
     if dataset.chunks != chunks:
         yield f"{spec.path} has other chunks", chunks or "none", dataset.chunks or "none"
-    other = dataset.shuffle != spec.shuffle or dataset.fletcher32 or dataset.scaleoffset
-    if dataset.compression != compression or other:
-        yield f"{spec.path} has other filters", compression or "none", dataset.compression or "others"
+    expected, found = spec.filters(codec), _filters(dataset)
+    if found != expected:
+        yield f"{spec.path} has other filters", _named(expected), _named(found)
+
+
+def _filters(dataset: h5py.Dataset) -> tuple[int, ...]:
+    """Return the numbers of the HDF5 filters of a dataset, in the order in which its chunks went through them."""
+    plist = dataset.id.get_create_plist()
+    return tuple(plist.get_filter(number)[0] for number in range(plist.get_nfilters()))
+
+
+def _named(filters: tuple[int, ...]) -> str:
+    names = {SHUFFLE_FILTER: "shuffle"} | {number: name for name, number in HDF5_FILTERS.items()}
+    return ", ".join(names.get(number, f"filter {number}") for number in filters) or "none"
+
+
+def _by_hdf5(file: h5py.File, name: str, index: int, codec: str) -> np.ndarray:
+    """Return a row as HDF5 itself decodes it; without hdf5plugin in this process, which few have, its zstd by hand."""
+    dataset = stored(file, name)
+    if codec != ZSTD or h5py.h5z.filter_avail(HDF5_FILTERS[ZSTD]):
+        return dataset[index]
+    _, data = dataset.id.read_direct_chunk((index, *(0 for _ in dataset.shape[1:])))
+    width, shape = dataset.dtype.itemsize, dataset.shape[1:]
+    raw = np.frombuffer(decompress(data, codec, math.prod(shape) * width), np.uint8)
+    if dataset.shuffle:
+        raw = np.ascontiguousarray(raw.reshape(width, -1).T)
+    return raw.view(dataset.dtype).reshape(shape)
 
 
 def _dataset_names(file: h5py.File) -> list[str]:

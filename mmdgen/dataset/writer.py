@@ -7,19 +7,28 @@ its name only when it is complete and on the disk, so an interrupted run leaves 
 from __future__ import annotations
 
 import hashlib
+import io
 import itertools
+import struct
+from collections.abc import Callable, Mapping
 from pathlib import Path
+from typing import Any, TypeVar
 
 import h5py
 import numpy as np
 
-from mmdgen.dataset import codec
+from mmdgen.dataset.chunks import stored
+from mmdgen.dataset.codec import Encoder, decode_image
+from mmdgen.dataset.codec_streams import DEFLATE_LEVEL, level_of
 from mmdgen.dataset.schema import (
     COLOR,
+    DEFLATE,
     FLOW_ENCODING,
     FLOW_STEP,
+    HDF5_FILTERS,
+    PLANES_ENCODING,
     SCHEMA,
-    SCHEMA_VERSION,
+    ZSTD,
     Field,
     ModelEntry,
     ShardHeader,
@@ -33,6 +42,8 @@ from mmdgen.fsio import write_atomic
 
 MAX_ENCODED_BYTES = 768 << 20  # building needs about twice this in memory
 
+Encoded = TypeVar("Encoded", bytes, tuple[bytes, bytes])
+
 # Two files in memory may not have the same name at the same time, even in different threads.
 _memory_file_number = itertools.count()
 
@@ -40,14 +51,14 @@ _memory_file_number = itertools.count()
 class ShardBuilder:
     """Collects models and samples; `write` makes the file. Not for use by several threads at once.
 
-    Images are u8 [S, S, 4] with S = `header.config.image_size`, or already encoded: `codec.encode_image(image)`, and
-    for expressions of a ``residual`` dataset `codec.encode_image(image, rest)`. Likewise flows f32 [S, S, 2] in
-    pixels, or `codec.encode_flow(flow, header.config.flow_dtype)`, and visibilities u8 [S, S], or
-    `codec.encode_visibility(visibility)`.
+    Images are u8 [S, S, 4] with S = `header.config.image_size`, flows f32 [S, S, 2] in pixels and visibilities
+    u8 [S, S]; or they are what a `codec.Encoder` of the same configuration made of them. Raises `ConfigError` where the
+    codec's package is not installed.
     """
 
     def __init__(self, header: ShardHeader) -> None:
         self.header = header
+        self._encoder = Encoder(header.config)
         self._entries: list[ModelEntry] = []
         self._rest: list[bytes] = []
         self._expression: list[bytes] = []
@@ -73,7 +84,7 @@ class ShardBuilder:
         """Add a model with its rest image; return its row. Raises `DatasetError` when the shard has it already."""
         if any(entry.sha256 == other.sha256 for other in self._entries):
             raise DatasetError(f"{self.header.file}: model {entry.sha256[:16]} ({entry.name}) was added twice")
-        encoded = self._encode(rest)
+        encoded = rest if isinstance(rest, bytes) else self._encoded(self._encoder.rest, rest)
         self._entries.append(entry.storable())
         self._rest.append(encoded)
         self._count(encoded)
@@ -106,14 +117,15 @@ class ShardBuilder:
                 f"{self.header.file}: sample {self.samples}: {name} = {stored[column]} is outside "
                 f"[{self._low[column]:g}, {self._high[column]:g}]"
             )
-        base = self._base_of(row) if self.header.config.residual and not isinstance(expression, bytes) else None
-        encoded_expression, encoded_posed = self._encode(expression, base), self._encode(posed)
+        if not isinstance(expression, bytes):
+            expression = self._encoded(self._encoder.expression, expression, self._base_of(row))
+        encoded_posed = posed if isinstance(posed, bytes) else self._encoded(self._encoder.posed, posed)
         encoded_flow = self._encode_flow(flow, visibility)
-        self._count(encoded_expression, encoded_posed, *encoded_flow)
+        self._count(expression, encoded_posed, *encoded_flow)
         if encoded_flow:
             self._flow.append(encoded_flow[0])
             self._visibility.append(encoded_flow[1])
-        self._expression.append(encoded_expression)
+        self._expression.append(expression)
         self._posed.append(encoded_posed)
         self._pose.append(stored)
         self._model.append(row)
@@ -121,15 +133,7 @@ class ShardBuilder:
 
     def build(self) -> bytes:
         """Return the shard's bytes: the same for the same header, models and samples, in any process on any day."""
-        name = f"shard-in-memory-{next(_memory_file_number)}"
-        # "earliest": readable by every HDF5 since 1.0, and no object times in the headers.
-        with h5py.File(name, "w", driver="core", backing_store=False, block_size=1 << 22, libver="earliest") as file:
-            self._write_attributes(file)
-            columns = self._columns()
-            for spec in fields(self.header.config):
-                _write_field(file, spec, columns[spec.path])
-            file.flush()
-            return file.id.get_file_image()
+        return shard_bytes(self.header, self._columns())
 
     def write(self, out: Path) -> ShardInfo:
         """Write the shard below the dataset's folder `out`, atomically; return what the manifest lists.
@@ -150,13 +154,11 @@ class ShardBuilder:
         counts = np.bincount(np.array(self._model, np.int64), minlength=len(self._entries))
         return {entry.sha256: int(count) for entry, count in zip(self._entries, counts, strict=True)}
 
-    def _encode(self, image: np.ndarray | bytes, base: np.ndarray | None = None) -> bytes:
-        if isinstance(image, bytes):
-            return image
-        if image.shape != self.header.config.image_shape:
-            expected = list(self.header.config.image_shape)
-            raise DatasetError(f"{self.header.file}: an image must be {expected}, found {list(image.shape)}")
-        return codec.encode_image(image, base)
+    def _encoded(self, encode: Callable[..., Encoded], *arrays: np.ndarray) -> Encoded:
+        try:
+            return encode(*arrays)
+        except DatasetError as error:
+            raise DatasetError(f"{self.header.file}: {error}") from None
 
     def _encode_flow(
         self, flow: np.ndarray | bytes | None, visibility: np.ndarray | bytes | None
@@ -169,21 +171,18 @@ class ShardBuilder:
             )
         if flow is None or visibility is None:
             return ()
-        for item, expected in ((flow, config.flow_shape), (visibility, config.flow_shape[:2])):
-            if not isinstance(item, bytes) and item.shape != expected:
-                raise DatasetError(
-                    f"{self.header.file}: a flow must be {list(config.flow_shape)} and a visibility "
-                    f"{list(config.flow_shape[:2])}, found {list(item.shape)}"
-                )
-        return (
-            flow if isinstance(flow, bytes) else codec.encode_flow(flow, config.flow_dtype),
-            visibility if isinstance(visibility, bytes) else codec.encode_visibility(visibility),
-        )
+        if isinstance(flow, bytes) and isinstance(visibility, bytes):
+            return flow, visibility
+        if isinstance(flow, bytes) or isinstance(visibility, bytes):
+            raise DatasetError(f"{self.header.file}: of flow and visibility either both are encoded or none")
+        return self._encoded(self._encoder.flow, flow, visibility)
 
     def _base_of(self, row: int) -> np.ndarray:
         """Return the rest image of `row`; samples come model by model, so the last one is kept."""
         if self._base is None or self._base[0] != row:
-            self._base = (row, codec.decode_image(self._rest[row], self.header.config.image_shape))
+            config = self.header.config
+            image = decode_image(self._rest[row], config.image_shape, codec=config.codec, planes=config.planes)
+            self._base = (row, image)
         return self._base[1]
 
     def _count(self, *encoded: bytes) -> None:
@@ -193,33 +192,6 @@ class ShardBuilder:
                 f"{self.header.file}: the shard would exceed {MAX_ENCODED_BYTES >> 20} MB with {self.samples} samples; "
                 "put fewer samples into a shard"
             )
-
-    def _write_attributes(self, file: h5py.File) -> None:
-        config = self.header.config
-        parameters = config.vocabulary.parameters
-        low, high = pose_limits(config.vocabulary)
-        attributes = {
-            "schema": SCHEMA,
-            "schema_version": np.int64(SCHEMA_VERSION),
-            "split": self.header.split,
-            "shard": np.int64(self.header.number),
-            "plan": self.header.plan,
-            "vocabulary": config.vocabulary.name,
-            "pose_names": [parameter.name for parameter in parameters],
-            "pose_low": low,
-            "pose_high": high,
-            "pose_rest": np.array([parameter.rest for parameter in parameters], np.float32),
-            "pose_meaning": [parameter.meaning for parameter in parameters],
-            "image_size": np.int64(config.image_size),
-            "expression_encoding": config.expression_encoding,
-            "codec": config.codec,
-            "color": COLOR,
-            "config": config.json_text(),
-        }
-        if config.flow:
-            attributes |= {"flow_step": FLOW_STEP, "flow_encoding": FLOW_ENCODING}
-        for name, value in attributes.items():
-            file.attrs[name] = storable_text(value) if isinstance(value, str) else value
 
     def _columns(self) -> dict[str, list]:
         entries = self._entries
@@ -240,21 +212,61 @@ class ShardBuilder:
         }
 
 
-def _write_field(file: h5py.File, spec: Field, rows: list) -> None:
+def shard_bytes(header: ShardHeader, columns: Mapping[str, list]) -> bytes:
+    """Return the file of a shard whose datasets hold these rows, by the datasets' paths.
+
+    Rows of images are encoded as `header.config` says. The same rows give the same bytes, in any process on any day.
+    """
+    name = f"shard-in-memory-{next(_memory_file_number)}"
+    # "earliest": readable by every HDF5 since 1.0, and no object times in the headers.
+    with h5py.File(name, "w", driver="core", backing_store=False, block_size=1 << 22, libver="earliest") as file:
+        _write_attributes(file, header)
+        for spec in fields(header.config):
+            _write_field(file, spec, columns[spec.path], header.config.codec)
+        file.flush()
+        return file.id.get_file_image()
+
+
+def _write_attributes(file: h5py.File, header: ShardHeader) -> None:
+    config = header.config
+    parameters = config.vocabulary.parameters
+    low, high = pose_limits(config.vocabulary)
+    attributes = {
+        "schema": SCHEMA,
+        "schema_version": np.int64(config.schema_version),
+        "split": header.split,
+        "shard": np.int64(header.number),
+        "plan": header.plan,
+        "vocabulary": config.vocabulary.name,
+        "pose_names": [parameter.name for parameter in parameters],
+        "pose_low": low,
+        "pose_high": high,
+        "pose_rest": np.array([parameter.rest for parameter in parameters], np.float32),
+        "pose_meaning": [parameter.meaning for parameter in parameters],
+        "image_size": np.int64(config.image_size),
+        "expression_encoding": config.expression_encoding,
+        "codec": config.codec,
+        "color": COLOR,
+        "config": config.json_text(),
+    }
+    if config.flow:
+        attributes |= {"flow_step": FLOW_STEP, "flow_encoding": FLOW_ENCODING}
+    if config.planes:
+        attributes |= {"posed_encoding": config.posed_encoding, "planes_encoding": PLANES_ENCODING}
+    for name, value in attributes.items():
+        file.attrs[name] = storable_text(value) if isinstance(value, str) else value
+
+
+def _write_field(file: h5py.File, spec: Field, rows: list, codec: str) -> None:
     shape = (len(rows), *spec.shape)
     if spec.chunked:
         # A dataset of a fixed size must hold one chunk at least; an empty one is declared growable instead.
         grow = {} if rows else {"maxshape": (None, *spec.shape)}
-        dataset = file.create_dataset(
-            spec.path,
-            shape,
-            spec.dtype,
-            chunks=(1, *spec.shape),
-            shuffle=spec.shuffle,
-            compression="gzip",
-            compression_opts=1,
-            **grow,
-        )
+        if codec == ZSTD:
+            filters: dict[str, Any] = {"dcpl": _zstd_filters(spec)}
+        else:
+            filters = {"shuffle": spec.shuffle, "compression": "gzip", "compression_opts": DEFLATE_LEVEL}
+        dataset = file.create_dataset(spec.path, shape, spec.dtype, chunks=(1, *spec.shape), **filters, **grow)
         for index, encoded in enumerate(rows):
             dataset.id.write_direct_chunk((index, *(0 for _ in spec.shape)), encoded)
     elif spec.dtype == "text":
@@ -265,3 +277,27 @@ def _write_field(file: h5py.File, spec: Field, rows: list) -> None:
     dataset.attrs["meaning"] = spec.meaning
     if spec.columns:
         dataset.attrs["columns"] = list(spec.columns)
+
+
+def _zstd_filters(spec: Field) -> h5py.h5p.PropDCID:
+    """Return an HDF5 property list with the filters of a dataset that is stored with zstd.
+
+    Asked for by its number, HDF5 writes a filter with the name under which it is registered in this process, if it is:
+    the bytes would depend on whether somebody imported hdf5plugin or set HDF5_PLUGIN_PATH. But it keeps a name that it
+    has read. So this reads it from a tiny file in which deflate's entry was made zstd's.
+    """
+    with h5py.File(
+        f"filters-in-memory-{next(_memory_file_number)}", "w", driver="core", backing_store=False, libver="earliest"
+    ) as file:
+        file.create_dataset("x", (1,), "u1", chunks=(1,), shuffle=spec.shuffle, compression="gzip", compression_opts=1)
+        file.flush()
+        image = file.id.get_file_image()
+    # An entry of a filter pipeline message, version 1 (HDF5 File Format Specification, IV.A.2.l): number, length of the
+    # name, flags (1: optional), number of values, name, values, padding.
+    level = level_of(ZSTD, spec.planes)
+    old = struct.pack("<4H8s2I", HDF5_FILTERS[DEFLATE], 8, 1, 1, b"deflate", 1, 0)
+    new = struct.pack("<4H8s2I", HDF5_FILTERS[ZSTD], 8, 1, 1, b"zstd", level, 0)
+    if image.count(old) != 1:
+        raise DatasetError("this version of HDF5 writes filters in an unknown form: use --codec deflate")
+    with h5py.File(io.BytesIO(image.replace(old, new)), "r") as file:
+        return stored(file, "x").id.get_create_plist()

@@ -16,15 +16,15 @@ from typing import Any
 
 import numpy as np
 
-from mmdgen.dataset.codec import encode_flow, encode_image, encode_visibility
-from mmdgen.dataset.schema import NO_SURFACE, DatasetConfig, ModelEntry, ShardInfo
+from mmdgen.dataset.codec import Encoder
+from mmdgen.dataset.schema import NO_SURFACE, ModelEntry, ShardInfo
 from mmdgen.dataset.writer import ShardBuilder
 from mmdgen.errors import DatasetError, DeviceLostError, EngineError
 from mmdgen.fsio import json_bytes, write_atomic
 from mmdgen.generate.backend import Backend, check_device
 from mmdgen.generate.catalogue import UsableModel, reason
 from mmdgen.generate.plan import Part, Plan
-from mmdgen.generate.timings import Stopwatch, append_timing
+from mmdgen.generate.timings import Stopwatch, append_timing, release_memory
 from mmdgen.generate.worker import end_without_device, resolve
 from mmdgen.pose.sampling import sample_ambient, sample_poses
 from mmdgen.pose.vocabulary import VOCABULARIES
@@ -185,33 +185,33 @@ def _draw(
     """Draw a model's rest, expression and posed images and add them to the shard: all of them or, on an error, none."""
     model = plan.models[part.model]
     poses = sample_poses(VOCABULARIES[plan.options.vocabulary], plan.options.seed, model.id, part.first, part.count)
-    config = builder.header.config
-    residual = config.residual
+    flow = builder.header.config.flow
+    encode = Encoder(builder.header.config)
     surface: list[np.ndarray] = []
     with watch.scene(watch.call("upload", backend.scene, prepared)) as scene:
         rest = scene.rest()
         note(("images", 1))
-        encoded_rest = encoder.submit(encode_image, rest)
-        expressions = _encoded(scene.expressions(poses), rest if residual else None, encoder, note)
-        posed = _encoded(_noting(scene.posed(poses), surface if config.flow else None), None, encoder, note)
-        flows = _encoded_flows(scene.flows(poses), surface, config, encoder) if config.flow else [None] * part.count
+        encoded_rest = encoder.submit(encode.rest, rest)
+        expressions = _encoded(scene.expressions(poses), lambda image: encode.expression(image, rest), encoder, note)
+        posed = _encoded(_noting(scene.posed(poses), surface if flow else None), encode.posed, encoder, note)
+        flows = _encoded_flows(scene.flows(poses), surface, encode, encoder) if flow else [None] * part.count
     for name, images in (("expression", expressions), ("posed", posed), ("flow", flows)):
         if len(images) != part.count:
             raise EngineError(f"the renderer made {len(images)} {name} images of {part.count}")
     row = builder.add_model(entry_of(plan, model), encoded_rest.result())
-    for pose, expression, turned, flow in zip(poses, expressions, posed, flows, strict=True):
-        builder.add_sample(row, pose, expression, turned, *(flow or ()))
+    for pose, expression, turned, moved in zip(poses, expressions, posed, flows, strict=True):
+        builder.add_sample(row, pose, expression, turned, *(moved or ()))
 
 
 def _encoded(
-    images: Iterator[np.ndarray], base: np.ndarray | None, encoder: ThreadPoolExecutor, note: Note
+    images: Iterator[np.ndarray], encode: Callable[[np.ndarray], bytes], encoder: ThreadPoolExecutor, note: Note
 ) -> list[bytes]:
     """Compress pictures while the next ones are drawn, with a bounded number of them waiting."""
     waiting: deque[Future[bytes]] = deque()
     finished: list[bytes] = []
     unreported = 0
     for image in images:
-        waiting.append(encoder.submit(encode_image, image, base))
+        waiting.append(encoder.submit(encode, image))
         if len(waiting) > PENDING_IMAGES:
             finished.append(waiting.popleft().result())
         unreported += 1
@@ -234,7 +234,7 @@ def _noting(images: Iterator[np.ndarray], surface: list[np.ndarray] | None) -> I
 def _encoded_flows(
     flows: Iterator[tuple[np.ndarray, np.ndarray]],
     surface: list[np.ndarray],
-    config: DatasetConfig,
+    encode: Encoder,
     encoder: ThreadPoolExecutor,
 ) -> list[tuple[bytes, bytes]]:
     """Compress flows and visibilities while the next ones are drawn, with a bounded number of them waiting.
@@ -242,16 +242,16 @@ def _encoded_flows(
     A pixel whose centre a surface just covers, and which is mostly transparent all the same, has no surface.
     """
 
-    def encode(flow: np.ndarray, visibility: np.ndarray, packed: np.ndarray) -> tuple[bytes, bytes]:
+    def encoded(flow: np.ndarray, visibility: np.ndarray, packed: np.ndarray) -> tuple[bytes, bytes]:
         opaque = np.unpackbits(packed, count=visibility.size).reshape(visibility.shape).view(bool)
         visibility = np.where(opaque, visibility, np.uint8(NO_SURFACE))
         flow = np.where(visibility[..., None] == NO_SURFACE, np.float32(0), flow)
-        return encode_flow(flow, config.flow_dtype), encode_visibility(visibility)
+        return encode.flow(flow, visibility)
 
     waiting: deque[Future[tuple[bytes, bytes]]] = deque()
     finished: list[tuple[bytes, bytes]] = []
     for (flow, visibility), packed in zip(flows, surface, strict=True):
-        waiting.append(encoder.submit(encode, flow, visibility, packed))
+        waiting.append(encoder.submit(encoded, flow, visibility, packed))
         if len(waiting) > PENDING_IMAGES:
             finished.append(waiting.popleft().result())
     return finished + [future.result() for future in waiting]
@@ -368,6 +368,8 @@ class ShardWorker:
             return result
         except DeviceLostError as error:
             end_without_device(error)
+        finally:
+            release_memory()
 
     def _check_lock(self) -> None:
         """Raise `EngineError` if another run has the folder by now: on a cluster a worker may outlive its own run."""

@@ -150,21 +150,27 @@ class Decoder:
         pose = _empty((count, len(self.names)), torch.float32)
         flow = _empty((count, size, size, 2), torch.float32) if self.flow else None
         visibility = _empty((count, size, size), torch.uint8) if self.flow else None
-        # One u32 a pixel: numpy mirrors rows of single words several times faster than rows of four bytes.
-        words = {name: tensor.numpy().view(np.uint32)[..., 0] for name, tensor in pictures.items()}
+        places = {name: tensor.numpy() for name, tensor in pictures.items()}
+        spare = np.empty((size, size, 4), np.uint8)
         poses = pose.numpy()
         for place in np.argsort(piece.index, kind="stable").tolist():  # side by side in a file, of one model
             index = int(piece.index[place])
             shard, row = self.dataset.locate(index)
             flipped = self.flip_seed is not None and is_flipped(self.flip_seed, int(piece.epoch[place]), index)
-            for name, target in words.items():
-                picture = _picture(shard, name, row).view(np.uint32)[..., 0]
-                target[place] = flip_picture(picture) if flipped else picture
+            for name, target in places.items():
+                if flipped:  # one u32 a pixel: numpy mirrors rows of single words faster than rows of four bytes
+                    _picture(shard, name, row, spare)
+                    target[place].view(np.uint32)[..., 0] = flip_picture(spare.view(np.uint32)[..., 0])
+                else:
+                    _picture(shard, name, row, target[place])
             poses[place] = flip_pose(shard.pose[row], self._mirror) if flipped and self._mirror else shard.pose[row]
             if flow is not None and visibility is not None:
-                moved, seen = shard.flow(row), shard.visibility(row)
-                flow.numpy()[place] = flip_flow(moved) if flipped else moved
-                visibility.numpy()[place] = flip_picture(seen) if flipped else seen
+                moved, seen = flow.numpy()[place], visibility.numpy()[place]
+                shard.flow(row, moved)
+                shard.visibility(row, seen)
+                if flipped:
+                    moved[...] = flip_flow(moved)
+                    seen[...] = flip_picture(seen).copy()
         return Batch(
             rest=pictures.get("rest"),
             expression=pictures.get("expression"),
@@ -328,7 +334,10 @@ def _empty(shape: tuple[int, ...], kind: torch.dtype) -> torch.Tensor:
     return torch.empty(0, dtype=kind).set_(storage, 0, shape)  # pyright: ignore[reportCallIssue, reportArgumentType]
 
 
-def _picture(shard: Shard, name: str, row: int) -> np.ndarray:
+def _picture(shard: Shard, name: str, row: int, out: np.ndarray) -> None:
     if name == "rest":
-        return shard.rest(int(shard.model[row]))
-    return shard.expression(row) if name == "expression" else shard.posed(row)
+        shard.rest(int(shard.model[row]), out)
+    elif name == "expression":
+        shard.expression(row, out)
+    else:
+        shard.posed(row, out)
