@@ -105,7 +105,7 @@ class FlowDrawer:
             raise RenderError("flow is drawn for the front view of a head, not through a camera")
         self._renderer, self._prepared, self._upload = renderer, prepared, upload
         self._layout, self._lists, self._box, self._instances = layout, lists, box, instances
-        self._tiles = renderer.tiles
+        self._tiles = renderer.tiles_for(prepared.view.size, 1)
         self._count = len(prepared.rig.vertex)
         view, context = prepared.view, renderer.context
         scale = view.size / view.height

@@ -23,6 +23,8 @@ from mmdgen.render.view import SAMPLE_GRIDS
 # Tiles of an atlas. The software renderer gains nothing from batches; a GPU needs them against the cost of draw calls.
 GPU_TILES = (8, 4)
 SOFTWARE_TILES = (1, 1)
+# The largest atlas: sides that every driver takes, and samples of 12 bytes (400 MB).
+_MOST_SIDE, _MOST_SAMPLES = 16384, 1 << 25
 
 
 class Renderer:
@@ -67,6 +69,19 @@ class Renderer:
     @property
     def white(self) -> moderngl.Texture:
         return self._white
+
+    def tiles_for(self, size: int, samples: int) -> tuple[int, int]:
+        """Return the atlas (columns, rows) for pictures of `size` pixels with `samples` a pixel: fewer for large ones."""
+        columns, rows = self.tiles
+        side = size * SAMPLE_GRIDS[samples]
+        while columns * rows > 1 and (
+            columns * rows * side * side > _MOST_SAMPLES
+            or max(columns, rows) * side > _MOST_SIDE
+            or columns * rows * size > _MOST_SIDE  # the pictures lie one after the other
+        ):
+            columns, rows = (columns // 2, rows) if columns > rows else (columns, rows // 2)
+            columns, rows = max(columns, 1), max(rows, 1)
+        return columns, rows
 
     def target(self, size: int, samples: int, tiles: tuple[int, int]) -> Target:
         """Return the (kept) target for pictures of `size` pixels with `samples` a pixel."""

@@ -22,6 +22,7 @@ from mmdgen.render.context import check_errors
 from mmdgen.render.draws import DrawLists, InstanceLayout
 from mmdgen.render.flow import FlowDrawer, FlowPicture
 from mmdgen.render.prepare import Prepared, edge_push
+from mmdgen.render.readback import Copy
 from mmdgen.render.target import Box, Target
 from mmdgen.render.upload import Textures, Upload
 from mmdgen.render.view import MMD, MMD_LIGHT, PHONG, View
@@ -34,6 +35,7 @@ MMD_TO_LIGHT = np.array([0.5, 1.0, -0.5]) / np.sqrt(1.5)
 _GL_CLIP_DISTANCE0 = 0x3000
 _FULL_WINDOW = (-1.0, 1.0, -1.0, 1.0)
 _CHUNK = 256  # poses whose data is uploaded at once
+_AHEAD = 3  # batches whose pictures are drawn or read back while earlier ones are taken
 
 
 class Scene:
@@ -125,7 +127,8 @@ class Scene:
         return poses
 
     def _pictures(self, poses: np.ndarray, expression: bool) -> Iterator[np.ndarray]:
-        return (self._single if self._renderer.tiles == (1, 1) else self._atlas)(poses, expression)
+        tiles = self._renderer.tiles_for(self._view.size, self._view.samples)
+        return self._single(poses, expression) if tiles == (1, 1) else self._atlas(poses, expression, tiles)
 
     def _single(self, poses: np.ndarray, expression: bool) -> Iterator[np.ndarray]:
         """Yield pictures one by one, so that the caller can compress one while the next is drawn."""
@@ -152,27 +155,36 @@ class Scene:
                     pixels = image
                 yield pixels
 
-    def _atlas(self, poses: np.ndarray, expression: bool) -> Iterator[np.ndarray]:
-        """Yield pictures from batches. All of a scene's pictures of one call are to be taken before the next call's."""
-        target = self._renderer.target(self._view.size, self._view.samples, self._renderer.tiles)
+    def _atlas(self, poses: np.ndarray, expression: bool, tiles: tuple[int, int]) -> Iterator[np.ndarray]:
+        """Yield pictures from batches, `_AHEAD` of which are under way while the first one's are taken."""
+        target = self._renderer.target(self._view.size, self._view.samples, tiles)
         box = self._box if expression else None
         base = self.rest() if box is not None else None
-        pending: deque[tuple[moderngl.Buffer, int]] = deque()
-        for start in range(0, len(poses), target.capacity):
-            batch = poses[start : start + target.capacity]
-            self._write_instances(batch)
-            self._draw(target, box is not None, 0, len(batch), box)
-            pending.append((target.start_read(), len(batch)))
-            check_errors(self._renderer.context, "drawing a batch")
-            if len(pending) == target.ring_size:
-                yield from self._tiles(target, pending.popleft(), box, base)
-        while pending:
-            yield from self._tiles(target, pending.popleft(), box, base)
+        pending: deque[tuple[Copy, int]] = deque()
+        try:
+            for start in range(0, len(poses), target.capacity):
+                batch = poses[start : start + target.capacity]
+                self._write_instances(batch)
+                self._draw(target, box is not None, 0, len(batch), box)
+                pending.append((target.start_read(len(batch)), len(batch)))
+                check_errors(self._renderer.context, "drawing a batch")
+                if len(pending) == _AHEAD:
+                    yield from self._tiles(target, pending, box, base)
+            while pending:
+                yield from self._tiles(target, pending, box, base)
+        finally:
+            for copy, _ in pending:
+                copy.done()
 
     def _tiles(
-        self, target: Target, read: tuple[moderngl.Buffer, int], box: Box | None, base: np.ndarray | None
+        self, target: Target, pending: deque[tuple[Copy, int]], box: Box | None, base: np.ndarray | None
     ) -> Iterator[np.ndarray]:
-        for tile in target.finish_read(*read):
+        """Yield the pictures of the first copy that is pending."""
+        copy, count = pending[0]
+        tiles = list(target.finish_read(copy, count))
+        copy.done()
+        pending.popleft()
+        for tile in tiles:
             if box is None or base is None:
                 yield tile
             else:

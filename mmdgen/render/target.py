@@ -1,4 +1,8 @@
-"""What is drawn into: an atlas of tiles with several samples a pixel, and its resolved 8-bit picture."""
+"""What is drawn into: an atlas of tiles with several samples a pixel, and their resolved 8-bit pictures.
+
+The samples' tiles lie side by side and on top of each other; the pictures one after the other, so that each is read
+back as one piece of memory.
+"""
 
 from __future__ import annotations
 
@@ -7,9 +11,9 @@ from collections.abc import Iterator
 import moderngl
 import numpy as np
 
-Box = tuple[int, int, int, int]  # x, y (from the bottom of a tile), width, height in pixels
+from mmdgen.render.readback import Copy, Readback
 
-_RING = 3
+Box = tuple[int, int, int, int]  # x, y (from the bottom of a tile), width, height in pixels
 
 
 class Target:
@@ -17,17 +21,16 @@ class Target:
 
     def __init__(self, context: moderngl.Context, size: int, grid: int, tiles: tuple[int, int]) -> None:
         self.size, self.grid, self.tiles = size, grid, tiles
-        width, height = size * tiles[0], size * tiles[1]
-        self._samples = context.texture((width * grid, height * grid), 4, dtype="f2")
+        whole = (size * grid * tiles[0], size * grid * tiles[1])
+        self._samples = context.texture(whole, 4, dtype="f2")
         self._samples.filter = (moderngl.LINEAR, moderngl.LINEAR)
         self._samples.repeat_x = self._samples.repeat_y = False
-        self._depth = context.depth_renderbuffer((width * grid, height * grid))
-        self._pixels = context.texture((width, height), 4)
+        self._depth = context.depth_renderbuffer(whole)
+        self._pixels = context.texture((size, size * self.capacity), 4)
         self.drawing = context.framebuffer([self._samples], self._depth)
         self.resolved = context.framebuffer([self._pixels])
         self._context = context
-        self._ring: list[moderngl.Buffer] = []
-        self._next = 0
+        self._readback: Readback | None = None
 
     @property
     def capacity(self) -> int:
@@ -36,7 +39,8 @@ class Target:
     def begin(self, box: Box | None) -> None:
         """Make this the target and clear it, or only `box` of its single tile."""
         self.drawing.use()
-        x, y, width, height = box or (0, 0, self.size * self.tiles[0], self.size * self.tiles[1])
+        columns, rows = self.tiles
+        x, y, width, height = box or (0, 0, self.size * columns, self.size * rows)
         scissor = (x * self.grid, y * self.grid, width * self.grid, height * self.grid)
         self.drawing.scissor = scissor
         self.drawing.clear(0.0, 0.0, 0.0, 0.0, depth=1.0, viewport=scissor)
@@ -49,13 +53,13 @@ class Target:
         context.disable(moderngl.DEPTH_TEST | moderngl.CULL_FACE | moderngl.BLEND)
         self._samples.use(0)
         program["u_samples"] = 0
-        program["u_size"] = self.size
+        program["u_size"], program["u_columns"] = self.size, self.tiles[0]
         triangle.render(moderngl.TRIANGLES, 3)
 
     def read_box(self, box: Box | None) -> Box:
-        """Return `box`, or everything, in rows from the top, as the resolved picture has them."""
+        """Return `box`, or everything, in rows from the top, as the resolved pictures have them."""
         if box is None:
-            return (0, 0, self.size * self.tiles[0], self.size * self.tiles[1])
+            return (0, 0, self.size, self.size * self.capacity)
         x, y, width, height = box
         return (x, self.size - y - height, width, height)
 
@@ -66,29 +70,18 @@ class Target:
         self.resolved.read_into(pixels, viewport=view, components=4, alignment=1)
         return pixels
 
-    def start_read(self) -> moderngl.Buffer:
-        """Begin to copy the resolved atlas into the next pixel buffer of the ring; the GPU goes on meanwhile."""
-        if not self._ring:
-            length = self.size * self.size * self.capacity * 4
-            self._ring = [self._context.buffer(reserve=length) for _ in range(_RING)]
-        buffer = self._ring[self._next]
-        self._next = (self._next + 1) % _RING
-        self.resolved.read_into(buffer, components=4, alignment=1)
-        return buffer
+    def start_read(self, count: int) -> Copy:
+        """Begin to copy the first `count` resolved pictures; the GPU goes on meanwhile."""
+        if self._readback is None:
+            self._readback = Readback(self._context, self.size * self.size * self.capacity * 4)
+        return self._readback.start(self.resolved, self.size, self.size * count)
 
-    def finish_read(self, buffer: moderngl.Buffer, count: int) -> Iterator[np.ndarray]:
-        """Yield the first `count` tiles of a finished copy, each u8 [size, size, 4]."""
-        columns, rows = self.tiles
-        atlas = np.frombuffer(buffer.read(), np.uint8).reshape(rows, self.size, columns, self.size, 4)
-        for number in range(count):
-            yield np.ascontiguousarray(atlas[number // columns, :, number % columns])
-
-    @property
-    def ring_size(self) -> int:
-        return _RING
+    def finish_read(self, copy: Copy, count: int) -> Iterator[np.ndarray]:
+        """Yield the `count` pictures of a copy, each u8 [size, size, 4], which share a batch's memory."""
+        yield from copy.take(self.size * self.size * count * 4).reshape(count, self.size, self.size, 4)
 
     def release(self) -> None:
-        items = (self.drawing, self.resolved, self._samples, self._depth, self._pixels, *self._ring)
-        for item in items:
+        for item in (self.drawing, self.resolved, self._samples, self._depth, self._pixels):
             item.release()
-        self._ring.clear()
+        if self._readback is not None:
+            self._readback.release()

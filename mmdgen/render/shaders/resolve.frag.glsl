@@ -3,6 +3,7 @@
 
 uniform sampler2D u_samples;
 uniform int u_size;  // pixels a side of one tile
+uniform int u_columns;  // tiles side by side
 
 out vec4 f_color;
 
@@ -13,8 +14,11 @@ vec3 encode(vec3 linear) {
 }
 
 void main() {
+    // Pictures lie one after the other, rows from the top; tiles in rows of u_columns, from the bottom.
     ivec2 pixel = ivec2(gl_FragCoord.xy);
-    pixel.y += u_size - 1 - 2 * (pixel.y % u_size);  // the same tile, upside down
+    int tile = pixel.y / u_size;
+    pixel.y = u_size - 1 - (pixel.y - tile * u_size);
+    pixel += ivec2(tile % u_columns, tile / u_columns) * u_size;
     vec4 sum = vec4(0.0);
 #if GRID % 2 == 0
     // A bilinear fetch where four samples meet is their average: a quarter of the fetches.
