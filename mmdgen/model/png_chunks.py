@@ -54,7 +54,7 @@ def plain(data: bytes) -> tuple[bytes, PngHeader, tuple[int, ...] | None]:
     packed = 0
     for kind, body, whole in _chunks(data):
         if header is None:
-            header = _header(kind, body)
+            header = parse_header(kind, body)
         elif kind == b"IHDR":
             raise DamagedError("there are two headers")
         elif kind == b"IDAT":
@@ -95,7 +95,8 @@ def _chunks(data: bytes) -> Iterator[tuple[bytes, bytes, bytes]]:
         position = end
 
 
-def _header(kind: bytes, body: bytes) -> PngHeader:
+def parse_header(kind: bytes, body: bytes) -> PngHeader:
+    """Return what the first chunk of a PNG says. Raises as `plain` does."""
     if kind != b"IHDR" or len(body) < 13:
         raise DamagedError("the file does not begin with its header")
     width, height, depth, color, _, _, interlace = struct.unpack_from(">2I5B", body)

@@ -203,6 +203,13 @@ def _deep_grey(values: np.ndarray, key: int | None) -> np.ndarray:
 
 
 def _png(data: bytes) -> np.ndarray:
+    from mmdgen.model import png_decode  # here: its compiler takes 0.2 s to load
+
+    image = png_decode.decode(data)
+    return _png_by_pillow(data) if image is None else image
+
+
+def _png_by_pillow(data: bytes) -> np.ndarray:
     # Only what the pixels depend on: texts, colour profiles and animations may be damaged, or bombs of their own.
     plain, header, key = png_chunks.plain(data)
     if key is not None and header.color == 2 and header.depth == 16:

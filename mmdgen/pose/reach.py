@@ -128,13 +128,18 @@ def group_boxes(
 ) -> Reach:
     """Return boxes f64 [V, 3] MU that hold each vertex under any pose within `limits`; `points` are after morphs.
 
+    `vertex_group` and `vertex_weight` [V, 4] are merged and in falling order of weight, the first above 0.
     A blend of groups (weights >= 0 that sum to 1) stays in the hull of their boxes. Vertices in `unbounded` (SDEF), and
     those of groups that a local append drives, get infinite boxes: they are never dropped.
     """
     count = len(points.low)
     low, high = np.full((count, 3), np.inf), np.full((count, 3), -np.inf)
+    first, blended = vertex_group[:, 0], np.flatnonzero(vertex_weight[:, 1] > 0)
+    others, used = vertex_group[blended, 1:], vertex_weight[blended, 1:] > 0
     for number in range(groups.count):
-        mine = np.flatnonzero(((vertex_group == number) & (vertex_weight > 0)).any(axis=1))
+        mine = np.flatnonzero(first == number)
+        if len(blended):
+            mine = np.concatenate([mine, blended[((others == number) & used).any(axis=1)]])
         if not len(mine):
             continue
         part = Reach(points.low[mine].astype(np.float64), points.high[mine].astype(np.float64))

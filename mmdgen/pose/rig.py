@@ -123,28 +123,36 @@ def build_rig(model: Model, binding: PoseBinding, frame: Frame | None, outline: 
     keep = in_frame & visible[material_of_face]
     kept_face, kept_material = model.face[keep], material_of_face[keep]
 
-    pivot = model.skeleton.rest[binding.neck].astype(np.float64)
-    slack = group_slack(model.skeleton, groups, limits, pivot)
-    radius = _radius(model, pivot, morphed, slack, vertex_group, sdef_row)
-    vertex, index = np.unique(kept_face, return_inverse=True)
-    index = index.reshape(-1, 3)
+    vertex, index = _compact(kept_face, len(model.position))
+    reach, push, sdef_row = Reach(reach.low[vertex], reach.high[vertex]), push[vertex], sdef_row[vertex]
+    group_index, group_weight = vertex_group[vertex], vertex_weight[vertex]
+    points = Reach(morphed.low[vertex], morphed.high[vertex])
     # With the head at rest, only the morphs' own effects are left.
     still = bone_limits({}, flat)
     driven = moved_groups(model.skeleton, groups, still)
-    by_bones = np.any((vertex_weight > 0) & driven[vertex_group], axis=1)
-    near = group_boxes(morphed, model.skeleton, groups, still, vertex_group, vertex_weight, unbounded & by_bones)
-    box = _expression_box([flat[name] for name in names], kept_face, near, by_bones, push) if frame else None
+    by_bones = np.any((group_weight > 0) & driven[group_index], axis=1)
+    near = group_boxes(points, model.skeleton, groups, still, group_index, group_weight, (sdef_row >= 0) & by_bones)
+    morph_slot, morph_offset = _morph_columns(model, [flat[name] for name in names], vertex)
+    box = None
+    if frame is not None and not any(len(flat[name].material) for name in names):
+        box = _expression_box(index, near, by_bones | (morph_slot >= 0), push)
     if box is None or frame is None:
         inside = np.ones(len(kept_face), bool)
     else:
         # Whole pixels are redrawn: up to two more on each side than the box itself.
         wide = (box[0] - 3 * frame.pixel, box[1] + 3 * frame.pixel, box[2] - 3 * frame.pixel, box[3] + 3 * frame.pixel)
-        inside = _faces_in(kept_face, near, push, wide)
+        inside = _faces_in(index, near, push, wide)
 
-    morph_slot, morph_offset = _morph_columns(model, [flat[name] for name in names], vertex)
-    kept_sdef = sdef_row[vertex]
-    sdef_slot = np.where(kept_sdef >= 0, np.cumsum(kept_sdef >= 0) - 1, -1).astype(np.int32)
-    group_index, group_weight = vertex_group[vertex], vertex_weight[vertex]
+    with_sdef = np.flatnonzero(sdef_row >= 0)
+    sdef_slot = np.full(len(vertex), -1, np.int32)
+    sdef_slot[with_sdef] = np.arange(len(with_sdef))
+    centres = _sdef_centres(model, sdef_row[with_sdef], vertex[with_sdef])
+    pivot = model.skeleton.rest[binding.neck].astype(np.float64)
+    free = ~np.isfinite(reach.low[:, 2])
+    radius = np.zeros(len(vertex))
+    if free.any():
+        slack = group_slack(model.skeleton, groups, limits, pivot)
+        radius = _radius(pivot, points, slack, group_index, with_sdef, centres)
     return Rig(
         model=model,
         binding=binding,
@@ -158,19 +166,35 @@ def build_rig(model: Model, binding: PoseBinding, frame: Frame | None, outline: 
         morph_slot=morph_slot,
         morph_offset=morph_offset,
         sdef_slot=sdef_slot,
-        sdef=_sdef_centres(model, kept_sdef[kept_sdef >= 0], vertex[kept_sdef >= 0]),
+        sdef=centres,
         index=index.astype(np.uint32).reshape(-1),
         draws=draw_ranges(kept_material),
         expression_box=box,
         expression_index=index[inside].astype(np.uint32).reshape(-1),
         expression_draws=draw_ranges(kept_material[inside]),
-        depth=_depth(reach, vertex, push, float(pivot[2]), radius),
+        depth=_depth(reach, push, float(pivot[2]), radius),
     )
+
+
+def _compact(face: np.ndarray, count: int) -> tuple[np.ndarray, np.ndarray]:
+    """Return the sorted vertices i64 [v] that faces i32 [f, 3] use, of `count`, and the faces in their numbers."""
+    used = np.zeros(count, bool)
+    used[face] = True
+    return np.flatnonzero(used), (np.cumsum(used) - 1)[face]
 
 
 def _group_weights(group: np.ndarray, weight: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Merge equal groups of each vertex: group i32 [V, 4], weight f32 [V, 4] -> the same, sorted by falling weight."""
-    group, weight = group.astype(np.int32).copy(), weight.astype(np.float64).copy()
+    weight = weight.astype(np.float64)
+    one = np.ones(len(group), bool)
+    for slot in range(1, 4):
+        one &= (group[:, slot] == group[:, 0]) | (weight[:, slot] == 0)
+    # Most vertices follow one group alone.
+    merged_group, merged_weight = np.zeros(group.shape, np.int32), np.zeros(weight.shape)
+    merged_weight[:, 0] = weight[:, 0] + weight[:, 1] + weight[:, 2] + weight[:, 3]
+    merged_group[:, 0] = np.where(merged_weight[:, 0] == 0, 0, group[:, 0])
+    several = np.flatnonzero(~one)
+    group, weight = group[several].astype(np.int32), weight[several]
     for i in range(1, 4):
         for j in range(i):
             same = group[:, i] == group[:, j]
@@ -179,7 +203,8 @@ def _group_weights(group: np.ndarray, weight: np.ndarray) -> tuple[np.ndarray, n
     order = np.argsort(-weight, axis=1, kind="stable")
     group, weight = np.take_along_axis(group, order, 1), np.take_along_axis(weight, order, 1)
     group[weight == 0] = 0
-    return group, weight
+    merged_group[several], merged_weight[several] = group, weight
+    return merged_group, merged_weight
 
 
 def _sdef_rows(model: Model, vertex_group: np.ndarray, vertex_weight: np.ndarray) -> np.ndarray:
@@ -234,38 +259,37 @@ def _largest_edge(model: Model, flats: list[FlatMorph]) -> float:
 
 def _faces_in(face: np.ndarray, boxes: Reach, push: np.ndarray, box: tuple[float, float, float, float]) -> np.ndarray:
     """Return which faces' bounds (of vertex boxes widened by `push`) overlap `box` (left, right, bottom, top)."""
-    low, high = boxes.low[:, :2] - push[:, None], boxes.high[:, :2] + push[:, None]
-    least = np.minimum(np.minimum(low[face[:, 0]], low[face[:, 1]]), low[face[:, 2]])
-    most = np.maximum(np.maximum(high[face[:, 0]], high[face[:, 1]]), high[face[:, 2]])
     left, right, bottom, top = box
-    return (least[:, 0] <= right) & (most[:, 0] >= left) & (least[:, 1] <= top) & (most[:, 1] >= bottom)
+    # A bit for each side of the box that the vertex reaches beyond: bounds overlap it where the corners' bits are all.
+    reached = (boxes.low[:, 0] - push <= right).astype(np.uint8)
+    reached |= (boxes.high[:, 0] + push >= left).view(np.uint8) << 1
+    reached |= (boxes.low[:, 1] - push <= top).view(np.uint8) << 2
+    reached |= (boxes.high[:, 1] + push >= bottom).view(np.uint8) << 3
+    corners = reached[face]
+    return (corners[:, 0] | corners[:, 1] | corners[:, 2]) == 15
 
 
-def _depth(
-    reach: Reach, vertex: np.ndarray, push: np.ndarray, center: float, radius: np.ndarray
-) -> tuple[float, float]:
-    """Return bounds of z MU for the kept vertices; those without bounds lie within `radius` [V] of `center`."""
-    if not len(vertex):
+def _depth(reach: Reach, push: np.ndarray, center: float, radius: np.ndarray) -> tuple[float, float]:
+    """Return bounds of z MU for the kept vertices [v]; those without bounds lie within `radius` [v] of `center`."""
+    if not len(push):
         return -1.0, 1.0
-    low, high = reach.low[vertex, 2], reach.high[vertex, 2]
-    free = ~np.isfinite(low)
-    low, high = np.where(free, center - radius[vertex], low), np.where(free, center + radius[vertex], high)
-    return float((low - push[vertex]).min()) - 0.1, float((high + push[vertex]).max()) + 0.1
+    free = ~np.isfinite(reach.low[:, 2])
+    low, high = np.where(free, center - radius, reach.low[:, 2]), np.where(free, center + radius, reach.high[:, 2])
+    return float((low - push).min()) - 0.1, float((high + push).max()) + 0.1
 
 
 def _radius(
-    model: Model, pivot: np.ndarray, points: Reach, slack: np.ndarray, group: np.ndarray, sdef_row: np.ndarray
+    pivot: np.ndarray, points: Reach, slack: np.ndarray, group: np.ndarray, vertices: np.ndarray, centres: np.ndarray
 ) -> np.ndarray:
-    """Return f64 [V] MU: how far from `pivot` each vertex can get under any rotations (see `reach.group_slack`).
+    """Return f64 [v] MU: how far from `pivot` each vertex can get under any rotations (see `reach.group_slack`).
 
-    `points` are the vertices after morphs, `group` [V, 4]. SDEF turns p - C and adds the centres, wherever its bones
-    take them.
+    `points` are the vertices after morphs, `group` [v, 4]. SDEF turns p - C and adds the centres, wherever its bones
+    take them: `centres` [D, 3, 3] of `vertices` [D].
     """
     radius = np.linalg.norm(np.maximum(np.abs(points.low - pivot), np.abs(points.high - pivot)), axis=1)
     radius += slack[group].max(axis=1)
-    vertices = np.flatnonzero(sdef_row >= 0)
     if len(vertices):
-        centres = _sdef_centres(model, sdef_row[vertices], vertices).astype(np.float64)
+        centres = centres.astype(np.float64)
         c, away = centres[:, 0], np.linalg.norm(centres[:, 1:] - pivot, axis=2)
         arm = np.linalg.norm(np.maximum(np.abs(points.low[vertices] - c), np.abs(points.high[vertices] - c)), axis=1)
         radius[vertices] = arm + (away + slack[group[vertices, :2]]).max(axis=1)
@@ -303,21 +327,17 @@ def _morph_columns(model: Model, flats: list[FlatMorph], vertex: np.ndarray) -> 
 
 
 def _expression_box(
-    flats: list[FlatMorph], face: np.ndarray, near: Reach, by_bones: np.ndarray, push: np.ndarray
+    face: np.ndarray, near: Reach, moved: np.ndarray, push: np.ndarray
 ) -> tuple[float, float, float, float] | None:
     """Return the box (left, right, bottom, top) MU outside which the morph parameters change nothing at rest.
 
-    `near` holds the vertices' boxes with the head at rest, `by_bones` says which ones bone morphs move. None where a
-    material morph takes part or a moved vertex has no bounds. An empty box (left > right) where no kept face moves.
+    `near` holds the kept vertices' boxes with the head at rest, `moved` bool [v] says which ones morphs can change.
+    None where a moved vertex, or one that shares a face with it, has no bounds. Empty (left > right) where none moves.
     """
-    if any(len(item.material) for item in flats):
-        return None
-    moved = by_bones.copy()
-    for item in flats:
-        moved[item.vertex_index] = True
-        moved[item.uv_index] = True
-    used = np.unique(face[moved[face].any(axis=1)])
-    if not len(used):
+    used = np.zeros(len(moved), bool)
+    corners = moved[face]
+    used[face[corners[:, 0] | corners[:, 1] | corners[:, 2]]] = True
+    if not used.any():
         return (1.0, 0.0, 1.0, 0.0)
     least = (near.low[used, :2] - push[used, None]).min(axis=0)
     most = (near.high[used, :2] + push[used, None]).max(axis=0)

@@ -128,9 +128,8 @@ def premultiply(texels: np.ndarray) -> np.ndarray:
 
     So that filtering and mip maps mix no colour of transparent texels into the edges.
     """
+    from mmdgen.render.texels import multiply_alpha  # here: its compiler takes 0.2 s to load
+
     result = texels.copy()
-    index = texels[..., 3].astype(np.uint16) << 8
-    table = _premultiply_table().reshape(-1)
-    for channel in range(3):
-        np.take(table, index | texels[..., channel], out=result[..., channel])
+    multiply_alpha(result, _premultiply_table())
     return result
