@@ -18,6 +18,7 @@ COMMANDS = {
     "scan": ("mmdgen.cli.scan", "Say which models of a folder are usable, and why not."),
     "annotate": ("mmdgen.cli.annotate", "Check and correct what was found about the models, on a page; or fill it in."),
     "render": ("mmdgen.cli.render", "Render a dataset from a folder of models."),
+    "merge": ("mmdgen.cli.merge", "Join the parts that render --part made, and finish the dataset."),
     "draw": ("mmdgen.cli.draw", "Draw one picture of one model in one pose."),
     "pose": ("mmdgen.cli.pose", "Pose a picture with trained networks: one picture, a film, or live on a page."),
     "inspect": ("mmdgen.cli.inspect", "Show what a model or a shard contains."),
