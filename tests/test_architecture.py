@@ -46,7 +46,7 @@ HEAVY = {
     "glcontext": ("mmdgen.render",),
     "h5py": ("mmdgen.dataset",),
     "isal": ("mmdgen.dataset", "mmdgen.model.png_decode"),
-    "numba": ("mmdgen.render", "mmdgen.model", "mmdgen.dataset.codec"),
+    "numba": ("mmdgen.render", "mmdgen.model", "mmdgen.dataset.codec_kernels"),
     "zstandard": ("mmdgen.dataset",),
     "ray": ("mmdgen.generate.ray_driver",),
     "fsspec": ("mmdgen.generate.remote", "mmdgen.dataset"),

@@ -18,7 +18,9 @@ from mmdgen.cli.lists import list_options, make_gate
 from mmdgen.cli.placing import PlaceType, is_finished, part_options, place_for, show_part, staging_option
 from mmdgen.cli.progress import ProgressView, interruptible
 from mmdgen.cli.progress import option as progress_option
+from mmdgen.dataset.codec_streams import require_codec
 from mmdgen.dataset.remote import RemotePath
+from mmdgen.dataset.schema import CODECS, DEFLATE
 from mmdgen.errors import MmdgenError
 from mmdgen.generate.catalogue import DEFAULT_EXAMINER, Catalogue, scan
 from mmdgen.generate.characters import EXAMINER, foreseen, make_characters
@@ -122,7 +124,14 @@ def default_annotations() -> Path | None:
     show_default=True,
     help="Scale of the highlights; 0: none.",
 )
-@click.option("--compact", is_flag=True, help="Store expression images as differences: nearly half the size.")
+@click.option("--compact", is_flag=True, help="Store images as differences: less than half the size.")
+@click.option(
+    "--codec",
+    type=click.Choice(CODECS),
+    default=DEFLATE,
+    show_default=True,
+    help="deflate: any HDF5 reader opens it; zstd: smaller, quicker to read, and needs zstandard or hdf5plugin.",
+)
 @click.option(
     "--flow", is_flag=True, help="Also store where what the posed picture shows is in the expression picture."
 )
@@ -162,6 +171,7 @@ def command(
     outline: float,
     specular: float,
     compact: bool,
+    codec: str,
     flow: bool,
     shard_size: int | None,
     limit: int | None,
@@ -218,6 +228,7 @@ def command(
         outline=outline,
         specular=specular,
         compact=compact,
+        codec=codec,
         shard_size=shard_size or 0,
         limit=limit,
         splits=read_rules(splits) if splits else None,
@@ -230,6 +241,7 @@ def command(
     )
     view = ProgressView(progress)
     try:
+        require_codec(codec)
         with interruptible(), view:
             crew = chosen_engine(engine, ray_address)
             source, paths = models, None

@@ -8,7 +8,7 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from mmdgen.dataset.manifest import Manifest
-from mmdgen.dataset.schema import COLOR, SPLITS, fields
+from mmdgen.dataset.schema import COLOR, DEFLATE, SPLITS, ZSTD, fields
 
 HINT_MEANINGS = {
     "no_ai": "words against machine learning or generative AI",
@@ -110,27 +110,42 @@ def _reading(manifest: Manifest) -> str:
     split = next((split for split in SPLITS if manifest.shards.get(split)), SPLITS[0])
     shards = manifest.shards.get(split, ())
     file = shards[0].file if shards else f"{split}/shard-00000.h5"
-    residual = (
-        ' + shard["models/rest"][model]  # stored as a difference; u8 wraps around' if manifest.config.residual else ""
-    )
+    config = manifest.config
+    residual = " + rest  # stored as a difference; u8 wraps around" if config.residual else ""
+    rest, posed, undo, plugin = 'shard["models/rest"][model]', 'shard["posed"][0]', "", ""
+    packages = "nothing but h5py"
+    if config.planes:
+        rest, posed = f"joined({rest})", f"joined({posed})"
+        undo = """
+
+
+def joined(planes):  # r - g, g, b - g, a; of each row its difference from the one above it; u8 wraps around
+    planes = np.cumsum(planes, axis=1, dtype=np.uint8)
+    planes[[0, 2]] += planes[1]
+    return planes.transpose(1, 2, 0)
+
+"""
+    if config.codec == ZSTD:
+        plugin, packages = "\nimport hdf5plugin  # HDF5's filter zstd", "h5py and hdf5plugin"
+    plugin += "\nimport numpy as np" if config.planes or config.flow else ""
     flow = ""
     if manifest.config.flow:
         flow = """
-    flow = np.cumsum(shard["flow"][0], axis=1, dtype=shard["flow"].dtype) / 64  # pixels; import numpy as np
+    flow = np.cumsum(shard["flow"][0], axis=1, dtype=shard["flow"].dtype) / 64  # pixels
     visibility = shard["visibility"][0]  # 0 no surface, 1 hidden in expression, 2 visible there"""
     return f"""## Reading
 
-With mmdgen, or with nothing but h5py:
+With mmdgen, or with {packages}:
 
 ```python
 from mmdgen.dataset.reader import Dataset
 for sample in Dataset(".", "{split}"):
     sample.rest, sample.expression, sample.posed, sample.pose, sample.model.sha256
 
-import h5py
+import h5py{plugin}{undo}
 with h5py.File("{file}") as shard:
     model = shard["model"][0]
-    rest, pose, posed = shard["models/rest"][model], shard["pose"][0], shard["posed"][0]
+    rest, pose, posed = {rest}, shard["pose"][0], {posed}
     expression = shard["expression"][0]{residual}{flow}
 ```
 
@@ -142,7 +157,10 @@ def _making(manifest: Manifest, command: str) -> str:
     if command:
         lines += [f"    {command}", ""]
     lines += ["| setting | value |", "|---|---|"]
-    settings = {"image size": manifest.config.image_size, "expression encoding": manifest.config.expression_encoding}
+    config = manifest.config
+    settings = {"image size": config.image_size, "expression encoding": config.expression_encoding}
+    settings |= {"posed encoding": config.posed_encoding} if config.planes else {}
+    settings |= {"codec": config.codec} if config.codec != DEFLATE else {}
     for name, value in {**settings, **dict(sorted(manifest.config.settings.items()))}.items():
         if value is None:  # not asked for
             continue

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from mmdgen.dataset.schema import PLAIN, RESIDUAL, DatasetConfig, Vocabulary
+from mmdgen.dataset.schema import DEFLATE, PLAIN, PLANES, RESIDUAL, DatasetConfig, Vocabulary
 from mmdgen.errors import ConfigError
 from mmdgen.generate.splits import SPLITS, TRAIN, SplitRules
 from mmdgen.pose.sampling import sample_ambient
@@ -26,12 +26,12 @@ class RenderOptions:
 
     `size` pixels square and `samples` a pixel; `shading` is ``phong`` or ``mmd``. For `phong`, the ambient light is
     drawn once a model from `ambient`, and `specular` scales the highlights. `outline` scales the edges. `compact`
-    stores expression images as differences from the rest image. `flow` adds every sample's displacement from the posed
-    to the expression image. `shard_size` 0 chooses it. `limit` models at most. `include_unsure` also uses models about
-    whose automatic annotation mmdgen is not sure. `splits` are the splits file's patterns. `characters` is how many
-    procedural characters were made for it, None for a folder of models. `deny` and `allow` are the identities of the
-    lists of hashes (see `lists`), empty where there is none; models with one of `deny_hints` at their terms of use are
-    left out.
+    stores images as differences: expression images from the rest image, the others from row to row, in planes of
+    colour. `codec` compresses them. `flow` adds every sample's displacement from the posed to the expression image.
+    `shard_size` 0 chooses it. `limit` models at most. `include_unsure` also uses models about whose automatic
+    annotation mmdgen is not sure. `splits` are the splits file's patterns. `characters` is how many procedural
+    characters were made for it, None for a folder of models. `deny` and `allow` are the identities of the lists of
+    hashes (see `lists`), empty where there is none; models with one of `deny_hints` at their terms of use are left out.
     """
 
     poses: Mapping[str, int]
@@ -54,6 +54,7 @@ class RenderOptions:
     deny: str = ""
     allow: str = ""
     deny_hints: tuple[str, ...] = ()
+    codec: str = DEFLATE
 
     def __post_init__(self) -> None:
         if not any(self.poses.values()) or any(count < 0 for count in self.poses.values()):
@@ -120,6 +121,7 @@ class RenderOptions:
             "deny": self.deny,
             "allow": self.allow,
             "deny_hints": list(self.deny_hints),
+            "codec": "" if self.codec == DEFLATE else self.codec,
         }
         return {**value, **{key: item for key, item in later.items() if item}}
 
@@ -153,6 +155,8 @@ class RenderOptions:
             Vocabulary.of(VOCABULARIES[self.vocabulary]),
             image_size=self.size,
             expression_encoding=RESIDUAL if self.compact else PLAIN,
+            posed_encoding=PLANES if self.compact else PLAIN,
+            codec=self.codec,
             settings=settings,
             flow=self.flow,
         )
