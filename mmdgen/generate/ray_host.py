@@ -27,6 +27,7 @@ from mmdgen.errors import EngineError
 from mmdgen.fsio import sha256_file
 from mmdgen.generate.engine import WORKER
 from mmdgen.generate.pool import WORKER_ENVIRONMENT, Event, Pool
+from mmdgen.generate.remote import place_at
 from mmdgen.generate.shard import WORK_FOLDER, ShardTask
 from mmdgen.generate.worker import portable
 from mmdgen.render.devices import resolve
@@ -103,6 +104,7 @@ class Host:
             devices = resolve(choice, lambda line: self._tell("told", None, ("device", f"{platform.node()}: {line}")))
             variants = [{} if index is None else {"device": index} for index in devices]
             logs = Path(self._config["out"]) / WORK_FOLDER
+            logs.mkdir(parents=True, exist_ok=True)
             with Pool(WORKER, self._config, self._config["slots"], logs, variants) as pool:
                 with self._change:
                     self._pool = pool
@@ -131,8 +133,11 @@ class Host:
                 "differ); install the same one on every machine"
             )
         shared = "every machine must see --out and --models at the same paths, on a shared file system"
+        remote = self._config["remote"]
+        if remote:  # `out` is a staging folder then, and this machine may have its own
+            place_at(out, remote).worker_plan(self._config["plan"])
         deadline = time.monotonic() + (PLAN_PATIENCE if out.is_dir() else 0)
-        while (digest := _digest(out / PLAN_FILE)) != self._config["plan"]:
+        while not remote and (digest := _digest(out / PLAN_FILE)) != self._config["plan"]:
             if time.monotonic() >= deadline:
                 found = "is another one" if digest else "is not there"
                 raise EngineError(f"{out / PLAN_FILE} {found}; {shared}")
@@ -141,9 +146,9 @@ class Host:
             raise EngineError(f"{models} is not there; {shared}")
 
     def _watch(self, parent: int) -> None:
-        while True:
+        while not self._ending:
             time.sleep(TICK)
-            if os.getppid() != parent or time.monotonic() - self._heard > LEASE:
+            if not self._ending and (os.getppid() != parent or time.monotonic() - self._heard > LEASE):
                 os._exit(1)
 
 
