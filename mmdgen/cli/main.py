@@ -24,6 +24,8 @@ COMMANDS = {
     "inspect": ("mmdgen.cli.inspect", "Show what a model or a shard contains."),
     "preview": ("mmdgen.cli.preview", "Make a contact sheet of a dataset."),
     "verify": ("mmdgen.cli.verify", "Check a dataset: hashes, shapes, ranges, splits."),
+    "export": ("mmdgen.cli.export", "Export a dataset as Parquet (Hugging Face), WebDataset tar files or PNG files."),
+    "remove-model": ("mmdgen.cli.remove", "Take models out of a finished dataset, by hash."),
     "evaluate": ("mmdgen.cli.evaluate", "Score trained networks on a dataset, beside simple baselines."),
     "train": ("mmdgen.cli.train", "Train the article's networks on a dataset."),
 }

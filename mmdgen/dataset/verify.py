@@ -15,9 +15,10 @@ from pathlib import Path
 from typing import Any
 
 from mmdgen.dataset.manifest import Manifest, read_manifest
+from mmdgen.dataset.remote import RemotePath, file_sha256, location
 from mmdgen.dataset.schema import PLAN_FILE, SPLITS, shard_file
 from mmdgen.dataset.shard_check import Problem, ShardCheck
-from mmdgen.fsio import TEMPORARY_MARK, sha256_file
+from mmdgen.fsio import TEMPORARY_MARK
 
 Progress = Callable[[int, int], None]
 
@@ -54,7 +55,7 @@ class VerifyReport:
 
 
 def verify_dataset(
-    path: str | Path, quick: bool = False, *, workers: int = 2, progress: Progress | None = None
+    path: str | Path | RemotePath, quick: bool = False, *, workers: int = 2, progress: Progress | None = None
 ) -> VerifyReport:
     """Check a dataset's folder; return all problems.
 
@@ -64,7 +65,7 @@ def verify_dataset(
     the last images of each. `progress(done, total)` is called with samples, in this thread. Raises `DatasetError` when
     there is no readable manifest.
     """
-    out = Path(path)
+    out = location(path)
     manifest = read_manifest(out)
     listed = [(split, info) for split in SPLITS for info in manifest.shards[split]]
     total = sum(info.samples for _, info in listed)
@@ -101,14 +102,14 @@ def verify_dataset(
     )
 
 
-def _check_files(out: Path, manifest: Manifest) -> Iterator[Problem]:
+def _check_files(out: Path | RemotePath, manifest: Manifest) -> Iterator[Problem]:
     """Yield problems with files other than the content of shards: strays, leftovers, changed or broken sidecars."""
     for name, expected in sorted(manifest.files.items()):
         path = out / name
         if Path(name).name != name or not path.is_file():
             yield Problem(name, "the file is missing")
             continue
-        found = sha256_file(path)
+        found = file_sha256(path)
         if found != expected:
             yield Problem(name, "was changed after the manifest was written: its SHA-256 differs", expected, found)
         yield from _json_problems(path)
@@ -132,7 +133,7 @@ def _check_files(out: Path, manifest: Manifest) -> Iterator[Problem]:
                     yield Problem(name, "is not in the manifest")
 
 
-def _json_problems(path: Path) -> Iterator[Problem]:
+def _json_problems(path: Path | RemotePath) -> Iterator[Problem]:
     """Yield the first line of a JSON or JSON-lines file that is not JSON."""
     try:
         text = path.read_bytes().decode("utf-8")
@@ -146,7 +147,7 @@ def _json_problems(path: Path) -> Iterator[Problem]:
         yield Problem(path.name, f"cannot be read: {error}")
 
 
-def _plan_problems(path: Path, manifest: Manifest) -> Iterator[Problem]:
+def _plan_problems(path: Path | RemotePath, manifest: Manifest) -> Iterator[Problem]:
     """Yield where the manifest's shards are not the planned ones.
 
     Of plan.json only `shards` is read: rows of [split, number, [[model, first sample, count], ...]].
@@ -177,10 +178,15 @@ def _check_models(manifest: Manifest, results: list[ShardCheck]) -> Iterator[Pro
     listed = {model.sha256: model for model in manifest.models}
     if len(listed) != len(manifest.models):
         yield Problem("manifest.json", "models: a model is listed twice")
+    removed = set(manifest.removed)
+    for sha256 in sorted(removed & set(listed)):
+        yield Problem("manifest.json", f"model {sha256[:16]} is listed, and called removed")
     splits: dict[str, dict[str, str]] = {}
     named: set[str] = set()
     for result in results:
         for sha256, name, source in result.models:
+            if sha256 in removed:
+                yield Problem(result.info.file, f"model {sha256[:16]} is there, which the manifest calls removed")
             splits.setdefault(sha256, {}).setdefault(result.split, result.info.file)
             summary = listed.get(sha256)
             if summary is None:

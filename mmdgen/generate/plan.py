@@ -9,12 +9,13 @@ from __future__ import annotations
 
 import hashlib
 import json
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
 from mmdgen import __version__, rng
+from mmdgen.dataset.manifest import check_no_removal
 from mmdgen.dataset.schema import PLAN_FILE, ShardHeader, shard_file
 from mmdgen.errors import ConfigError, DatasetError
 from mmdgen.fsio import write_atomic
@@ -60,7 +61,11 @@ class ShardPlan:
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """`models` that have samples, `rejected` ones, and all `shards`; `digest` is the SHA-256 of plan.json."""
+    """`models` that have samples, `rejected` ones, and all `shards`; `digest` is the SHA-256 of plan.json.
+
+    `removed` are the sha256 of models that were taken out later (`removal`), and `origin` is then the digest of the
+    plan as it was first frozen, which the shards name, those too that nobody had to change.
+    """
 
     options: RenderOptions
     models: tuple[UsableModel, ...]
@@ -69,11 +74,13 @@ class Plan:
     warnings: tuple[str, ...] = ()
     version: str = __version__
     digest: str = field(default="", compare=False)
+    removed: tuple[str, ...] = ()
+    origin: str = ""
 
     def header(self, index: int) -> ShardHeader:
         """Return the header of shard `index` (an index into `shards`)."""
         shard = self.shards[index]
-        return ShardHeader(self.options.dataset_config(), shard.split, shard.number, self.digest)
+        return ShardHeader(self.options.dataset_config(), shard.split, shard.number, self.origin or self.digest)
 
     def file(self, index: int) -> str:
         """Return the path of shard `index` below the dataset's folder, without making a header."""
@@ -169,14 +176,15 @@ def plan_bytes(plan: Plan) -> bytes:
         "version": json_line(plan.version),
         "warnings": json_line(list(plan.warnings)),
     }
+    if plan.removed:
+        members["removed"] = json_line({"models": list(plan.removed), "plan": plan.origin})
     text = "{\n" + ",\n".join(f"{json_line(key)}: {value}" for key, value in members.items()) + "\n}\n"
     return text.encode("utf-8")
 
 
 def with_digest(plan: Plan) -> Plan:
     """Return the plan with the digest of its own bytes."""
-    digest = hashlib.sha256(plan_bytes(plan)).hexdigest()
-    return Plan(plan.options, plan.models, plan.rejected, plan.shards, plan.warnings, plan.version, digest)
+    return replace(plan, digest=hashlib.sha256(plan_bytes(plan)).hexdigest())
 
 
 def write_plan(plan: Plan, out: Path) -> None:
@@ -185,7 +193,16 @@ def write_plan(plan: Plan, out: Path) -> None:
 
 
 def read_plan(out: Path) -> Plan | None:
-    """Return the plan frozen in `out`, or None where there is none. Raises `DatasetError` for a damaged one."""
+    """Return the plan frozen in `out`, or None where there is none.
+
+    Raises `DatasetError` for a damaged one and `ConfigError` while models are being taken out of the dataset.
+    """
+    check_no_removal(out)
+    return parse_plan(out)
+
+
+def parse_plan(out: Path) -> Plan | None:
+    """`read_plan` for who takes models out."""
     path = out / PLAN_FILE
     try:
         content = path.read_bytes()
@@ -208,6 +225,8 @@ def read_plan(out: Path) -> Plan | None:
             tuple(value["warnings"]),
             value["version"],
             hashlib.sha256(content).hexdigest(),
+            tuple(str(sha256) for sha256 in value["removed"]["models"]) if "removed" in value else (),
+            str(value["removed"]["plan"]) if "removed" in value else "",
         )
     except (KeyError, TypeError, ValueError, IndexError, ConfigError) as error:
         raise DatasetError(f"{path}: is damaged ({error}); use another folder, or delete this one") from error
