@@ -21,11 +21,11 @@ from mmdgen.dataset.schema import NO_SURFACE, ModelEntry, ShardInfo
 from mmdgen.dataset.writer import ShardBuilder
 from mmdgen.errors import DatasetError, DeviceLostError, EngineError
 from mmdgen.fsio import json_bytes, write_atomic
-from mmdgen.generate.backend import Backend, check_device
+from mmdgen.generate.backend import Backend, check_device, make_backend
 from mmdgen.generate.catalogue import UsableModel, reason
 from mmdgen.generate.plan import Part, Plan
 from mmdgen.generate.timings import Stopwatch, append_timing, release_memory
-from mmdgen.generate.worker import end_without_device, resolve
+from mmdgen.generate.worker import end_without_device
 from mmdgen.pose.sampling import sample_ambient, sample_poses
 from mmdgen.pose.vocabulary import VOCABULARIES
 from mmdgen.render.view import MMD, MMD_LIGHT, View
@@ -134,7 +134,8 @@ def render_shard(
         write_sidecar(plan, result, out)
     counts = {"models": result.info.models, "samples": result.info.samples, "bytes": result.info.bytes}
     images = result.info.models + 2 * result.info.samples
-    append_timing(out, watch.row(shard=result.info.file, images=images, careful=task.careful, **counts))
+    row = watch.row(plan=plan.digest, shard=result.info.file, images=images, careful=task.careful, **counts)
+    append_timing(out, row)
     return result
 
 
@@ -355,9 +356,7 @@ class ShardWorker:
         self.plan, self.lock = plan, config.get("lock", "")
         if config.get("remote") and not read_lock(self.out):  # another machine's folder: this one has no lock to lose
             self.lock = ""
-        # None leaves it to the backend; an EGL index or "auto" is for one that draws with a GPU.
-        device = config.get("device")
-        self.backend: Backend = resolve(config["backend"])(**({} if device is None else {"device": device}))
+        self.backend: Backend = make_backend(config["backend"], config.get("device"))
         self.report = self.backend.report()
 
     def handle(self, task: ShardTask, note: Note) -> ShardResult:
