@@ -370,9 +370,9 @@ class TestRunsThatEnd:
         fake.go(models, out, 2)
         assert_same(out, reference)
 
-    @pytest.mark.parametrize(("gpu", "expected"), [("", 6), ("1", 4)])
+    @pytest.mark.parametrize(("gpu", "expected"), [("", 6), ("1", 3)])
     def test_the_number_of_workers_suits_the_renderer(self, models, tmp_path, monkeypatch, gpu, expected):
-        """A software renderer gets a worker a core, a GPU four at most."""
+        """A software renderer gets a worker a core, a GPU one for two cores."""
         monkeypatch.setattr("mmdgen.generate.engine.default_workers", lambda: 6)
         monkeypatch.setenv("FAKE_GPU", gpu)
         monkeypatch.setenv("FAKE_DELAY", "0.05")

@@ -99,7 +99,11 @@ def default_annotations() -> Path | None:
     type=click.Path(path_type=Path, exists=True, file_okay=False),
     help="The folder of stored annotations [annotations/ of the checkout, if there is one].",
 )
-@click.option("--workers", type=click.IntRange(1, 512), help="Processes [one a core; 4 for a GPU]; with Ray, actors.")
+@click.option(
+    "--workers",
+    type=click.IntRange(1, 512),
+    help="Processes [one a core; with a GPU one for two cores, 8 at most]; with Ray, actors.",
+)
 @engine_options
 @device_option
 @click.option("--size", type=click.IntRange(16, 4096), default=256, show_default=True, help="Pixels a side.")

@@ -6,6 +6,7 @@ tests can plan, resume and crash with a renderer that needs none.
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Iterator
 from contextlib import AbstractContextManager
 from pathlib import Path
@@ -14,6 +15,7 @@ from typing import Any, Protocol
 import numpy as np
 
 from mmdgen.generate.catalogue import UsableModel
+from mmdgen.generate.worker import resolve
 from mmdgen.pose.vocabulary import PoseVocabulary
 from mmdgen.render.view import View
 
@@ -34,7 +36,8 @@ class DrawnScene(Protocol):
 class Backend(Protocol):
     """Made once a worker, used from the thread that made it, but for `prepare`, which other threads call.
 
-    The class is called without arguments, or with ``device`` where the run chose one: an EGL index or ``auto``.
+    The class is called without arguments, or with ``device`` (an EGL index or ``auto``) where it takes one and the run
+    chose one.
     """
 
     def report(self) -> dict[str, Any]:
@@ -54,6 +57,14 @@ class Backend(Protocol):
         ...
 
     def close(self) -> None: ...
+
+
+def make_backend(name: str, device: int | str | None = None) -> Backend:
+    """Return a new backend of the class "package.module:Class" on a device; what draws on the CPU knows of none."""
+    kind = resolve(name)
+    if device is None or "device" not in inspect.signature(kind).parameters:
+        return kind()
+    return kind(device=device)
 
 
 def check_device(backend: Backend) -> None:

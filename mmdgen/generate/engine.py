@@ -23,7 +23,10 @@ from mmdgen.generate.remote import remote_of
 from mmdgen.generate.shard import WORK_FOLDER, ShardResult, ShardTask, read_lock
 from mmdgen.render.devices import Choice, resolve
 
-HARDWARE_WORKERS = 4  # processes that share one GPU: enough to keep it busy while the others load and compress
+# Processes that share one GPU, at most. Each has a thread that draws (and mostly waits for the GPU), one that loads and
+# one that compresses: about two cores' work (docs/performance.md has the arithmetic).
+HARDWARE_WORKERS = 8
+CORES_PER_HARDWARE_WORKER = 2
 
 WORKER = "mmdgen.generate.shard:ShardWorker"
 
@@ -97,6 +100,12 @@ def default_workers() -> int:
     return max(1, min(cores, _container_cores(CPU_QUOTA) or cores))
 
 
+def hardware_workers(gpus: int = 1) -> int:
+    """Return how many processes draw with so many GPUs: two cores each, at least two for a GPU."""
+    share = default_workers() // (CORES_PER_HARDWARE_WORKER * gpus)
+    return gpus * max(2, min(share, HARDWARE_WORKERS))
+
+
 def _container_cores(path: Path) -> int | None:
     """Return the cores that a container may use (cgroup v2: "quota period" or "max period"), None for no limit."""
     try:
@@ -119,9 +128,9 @@ def render_shards(
 ) -> list[ShardResult]:
     """Render the shards `indices` of the plan frozen in `out`; return their results, in the order of the plan.
 
-    `workers` None takes one a core for the software renderer and `HARDWARE_WORKERS` at most for each GPU. `device`
-    chooses the GPUs (`render.devices`), over which the workers are spread. Raises what ends a run: `DatasetError` (a
-    full disk), `RenderError` (no GL context), `EngineError`. The workers are ended first, on a KeyboardInterrupt too.
+    `workers` None takes one a core for the software renderer and `hardware_workers` for GPUs. `device` chooses the GPUs
+    (`render.devices`), over which the workers are spread. Raises what ends a run: `DatasetError` (a full disk),
+    `RenderError` (no GL context), `EngineError`. The workers are ended first, on a KeyboardInterrupt too.
     """
     config = worker_config(plan, models, out, backend)
     size = min(workers or default_workers(), max(1, len(indices)))
@@ -129,7 +138,7 @@ def render_shards(
     tally.tell("start")
     devices = resolve(device, lambda line: tally.tell("device", line))
     variants = [{} if index is None else {"device": index} for index in devices]
-    hardware = HARDWARE_WORKERS * len(variants)
+    hardware = hardware_workers(len(variants))
     probing = workers is None and size > hardware
 
     def ready(event: Event) -> None:
