@@ -13,6 +13,7 @@ from pathlib import Path
 import h5py
 import numpy as np
 
+from mmdgen.dataset.remote import RemotePath
 from mmdgen.errors import DatasetError
 
 
@@ -39,11 +40,13 @@ class Chunks:
         """Let the file be closed."""
 
 
-def open_chunks(path: Path, file: h5py.File, names: Sequence[str]) -> Chunks:
+def open_chunks(path: Path | RemotePath, file: h5py.File, names: Sequence[str]) -> Chunks:
     """Return the chunks of the datasets `names` of `file`, which was opened from `path`.
 
     Raises KeyError, TypeError or OSError for a damaged file.
     """
+    if isinstance(path, RemotePath):
+        return RemoteChunks(path, file, names)
     # Other drivers map addresses in ways of their own, and a user block shifts them.
     if hasattr(os, "pread") and file.driver == "sec2" and file.userblock_size == 0:
         return FileChunks(path, file, names)
@@ -89,6 +92,29 @@ class FileChunks(Chunks):
         if handle.stamp() != self._stamp:
             raise DatasetError("the file was changed while it was in use")
         return handle
+
+
+class RemoteChunks(Chunks):
+    """Chunks by their places in a file of an object store: each is one request. Nothing stays open."""
+
+    def __init__(self, path: RemotePath, file: h5py.File, names: Sequence[str]) -> None:
+        self._path = path
+        self._places = {name: _places(stored(file, name)) for name in names}
+
+    def read(self, name: str, index: int) -> bytes:
+        offsets, sizes = self._places[name]
+        if not 0 <= index < len(sizes):
+            raise DatasetError(f"there is no row {index} among {len(sizes)}")
+        size = int(sizes[index])
+        if size < 0:
+            raise DatasetError("it is missing, or stored without its codec")
+        try:
+            data = self._path.read_range(int(offsets[index]), size)
+        except OSError as error:
+            raise DatasetError(f"the file cannot be opened: {error}") from error
+        if len(data) != size:
+            raise DatasetError(f"the file ends after {len(data)} of its {size} bytes")
+        return data
 
 
 class HdfChunks(Chunks):

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from mmdgen import __version__
+from mmdgen.dataset.remote import RemotePath
 from mmdgen.dataset.schema import (
     FAILURES_FILE,
     MANIFEST_FILE,
@@ -174,7 +175,7 @@ def write_manifest(out: Path, manifest: Manifest) -> Path:
     return path
 
 
-def read_manifest(out: Path, name: str = MANIFEST_FILE) -> Manifest:
+def read_manifest(out: Path | RemotePath, name: str = MANIFEST_FILE) -> Manifest:
     """Read `out`/manifest.json, or a manifest by another name.
 
     Raises `DatasetError`: missing (the run did not finish), damaged, another version.
@@ -198,7 +199,7 @@ def read_manifest(out: Path, name: str = MANIFEST_FILE) -> Manifest:
         raise DatasetError(f"{path}: is damaged: {error}. Run the render command again.") from error
 
 
-def check_schema(path: Path, schema: Any, version: Any) -> None:
+def check_schema(path: Path | RemotePath, schema: Any, version: Any) -> None:
     """Raise `DatasetError` unless a file says that it follows this schema in a known version."""
     if schema != SCHEMA:
         raise DatasetError(f"{path}: is not part of an mmdgen dataset: its schema is {schema!r}, not {SCHEMA!r}")
@@ -217,7 +218,7 @@ def check_no_removal(out: Path) -> None:
         raise ConfigError(_removing(out))
 
 
-def _removing(out: Path) -> str:
+def _removing(out: Path | RemotePath) -> str:
     try:
         models = [str(sha256)[:16] for sha256 in json.loads((out / REMOVAL_FILE).read_bytes())["models"]]
     except (OSError, ValueError, KeyError, TypeError):
@@ -228,7 +229,7 @@ def _removing(out: Path) -> str:
     )
 
 
-def _missing(out: Path) -> str:
+def _missing(out: Path | RemotePath) -> str:
     if not out.is_dir():
         return f"{out}: there is no such dataset folder"
     if (out / REMOVAL_FILE).exists():

@@ -17,6 +17,7 @@ from mmdgen.dataset.chunks import open_chunks, stored
 from mmdgen.dataset.codec import decode_flow, decode_image, decode_visibility
 from mmdgen.dataset.codec_streams import require_codec
 from mmdgen.dataset.manifest import check_schema
+from mmdgen.dataset.remote import RemotePath, opened
 from mmdgen.dataset.schema import DatasetConfig, ModelEntry, ShardHeader
 from mmdgen.errors import ConfigError, DatasetError
 
@@ -81,10 +82,10 @@ class Shard:
     package is not installed. `kept` holds rest images that are decoded; several shards may share it. A context manager.
     """
 
-    def __init__(self, path: Path, *, kept: KeptImages | None = None) -> None:
+    def __init__(self, path: Path | RemotePath, *, kept: KeptImages | None = None) -> None:
         self.path = path
         try:
-            file = h5py.File(path, "r")
+            file = h5py.File(opened(path), "r")
         except FileNotFoundError:
             raise DatasetError(f"{path}: the shard is missing. Run the same render command again to make it.") from None
         except OSError as error:
@@ -219,7 +220,7 @@ class Shard:
             raise DatasetError(f"{self.path}: {name}[{index}] cannot be read: {error}. {REMEDY}") from error
 
 
-def read_header(path: Path, file: h5py.File) -> ShardHeader:
+def read_header(path: Path | RemotePath, file: h5py.File) -> ShardHeader:
     """Return what an open shard says about itself. Raises `DatasetError`, or one of `DAMAGE` for bad attributes."""
     attributes: dict[str, Any] = dict(file.attrs)
     check_schema(path, attributes.get("schema"), attributes.get("schema_version"))

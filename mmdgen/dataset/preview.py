@@ -13,6 +13,7 @@ import numpy as np
 
 from mmdgen.dataset.manifest import Manifest
 from mmdgen.dataset.reader import Dataset
+from mmdgen.dataset.remote import RemotePath
 from mmdgen.dataset.schema import HIDDEN, NO_SURFACE, SPLITS
 from mmdgen.errors import ConfigError, DatasetError
 from mmdgen.png import encode_png
@@ -29,7 +30,12 @@ _POOL_POSES = 200  # and so many poses of a model
 
 
 def contact_sheet(
-    path: str | Path, *, rows: int = 8, columns: int = 2, split: str | None = None, manifest: Manifest | None = None
+    path: str | Path | RemotePath,
+    *,
+    rows: int = 8,
+    columns: int = 2,
+    split: str | None = None,
+    manifest: Manifest | None = None,
 ) -> bytes:
     """Return a PNG file of `rows` x `columns` triples rest | expression | posed (| flow) over a light checkerboard.
 

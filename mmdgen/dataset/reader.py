@@ -10,7 +10,7 @@ import os
 import threading
 from bisect import bisect_right
 from collections import OrderedDict
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from itertools import accumulate
 from pathlib import Path
 from typing import Any, overload
@@ -21,6 +21,7 @@ from mmdgen.dataset.chunks import stored
 from mmdgen.dataset.codec_streams import require_codec
 from mmdgen.dataset.manifest import Manifest, read_manifest
 from mmdgen.dataset.open_shard import DAMAGE, REMEDY, KeptImages, Sample, Shard, read_header
+from mmdgen.dataset.remote import RemotePath, location
 from mmdgen.dataset.schema import SPLITS, DatasetConfig, ShardInfo
 from mmdgen.errors import ConfigError, DatasetError
 
@@ -33,23 +34,30 @@ KNOWN_SHARDS = 1024
 class Dataset(Sequence[Sample]):
     """A split of a finished dataset as a sequence of `Sample`; a slice is again a `Dataset` and reads nothing.
 
-    `path` is the dataset's folder. `manifest` spares reading it (and serves before it is written). At most `max_open`
+    `path` is the dataset's folder, or its URL in an object store (slow: a request a picture; `mmdgen merge --out FOLDER
+    URL` copies it). `manifest` spares reading it (and serves before it is written). At most `max_open`
     files are open at a time in each process. Raises `DatasetError` at once when a shard is missing or of another size,
     `ConfigError` when the codec's package is not installed.
     """
 
     def __init__(
-        self, path: str | Path, split: str = "train", *, manifest: Manifest | None = None, max_open: int = 64
+        self,
+        path: str | Path | RemotePath,
+        split: str = "train",
+        *,
+        manifest: Manifest | None = None,
+        max_open: int = 64,
     ) -> None:
-        self.path = Path(path)
+        self.path = location(path)
         self.split = split
         self.manifest = read_manifest(self.path) if manifest is None else manifest
         if split not in SPLITS:
             raise ConfigError(f"a split is one of {', '.join(SPLITS)}, found {split!r}")
         require_codec(self.manifest.config.codec)
         self._shards = self.manifest.shards.get(split, ())
+        sizes = self.path.sizes() if isinstance(self.path, RemotePath) else None  # one request for all of them
         for info in self._shards:
-            _check_size(self.path, info)
+            _check_size(self.path, info, sizes)
         self._starts = [0, *accumulate(info.samples for info in self._shards)]
         self._indices = range(self._starts[-1])
         self._files = _OpenFiles(self.path, self._shards, max_open)
@@ -113,7 +121,7 @@ class Dataset(Sequence[Sample]):
 class _OpenFiles:
     """The shards that this process knows, of which the most recently used ones are open."""
 
-    def __init__(self, root: Path, shards: Sequence[ShardInfo], max_open: int) -> None:
+    def __init__(self, root: Path | RemotePath, shards: Sequence[ShardInfo], max_open: int) -> None:
         if max_open < 1:
             raise ConfigError(f"at least one file must be open, found {max_open}")
         self._root, self._shards, self._max_open = root, shards, max_open
@@ -170,10 +178,10 @@ class _OpenFiles:
         return shard
 
 
-def _check_size(root: Path, info: ShardInfo) -> None:
+def _check_size(root: Path | RemotePath, info: ShardInfo, sizes: Mapping[str, int] | None) -> None:
     try:
-        size = (root / info.file).stat().st_size
-    except OSError:
+        size = (root / info.file).stat().st_size if sizes is None else sizes[info.file]
+    except (OSError, KeyError):
         raise DatasetError(
             f"{root / info.file}: the shard is missing ({info.samples} samples). "
             "Put it back, or run the same render command again to make it."

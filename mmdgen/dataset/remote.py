@@ -20,7 +20,7 @@ from typing import Any, BinaryIO, TypeVar
 
 from mmdgen import rng
 from mmdgen.errors import ConfigError, DatasetError, one_line
-from mmdgen.fsio import process_name, temporary_file, unwritable
+from mmdgen.fsio import process_name, sha256_file, temporary_file, unwritable
 
 # Environment variable: for how many seconds an operation is tried again.
 PATIENCE = "MMDGEN_REMOTE_PATIENCE"
@@ -51,6 +51,16 @@ def is_url(place: object) -> bool:
         return True
     found = _URL.match(str(place)) if isinstance(place, str) else None
     return bool(found) and found[1].lower() not in ("file", "local")  # type: ignore[index]
+
+
+def opened(path: Path | RemotePath) -> Any:
+    """Return what `h5py.File` opens: the path of a local file, an open remote one. Raises FileNotFoundError."""
+    return path.open() if isinstance(path, RemotePath) else path
+
+
+def file_sha256(path: Path | RemotePath) -> str:
+    """Return the SHA-256 of a file as 64 hexadecimal digits. Raises OSError, `DatasetError`."""
+    return path.sha256() if isinstance(path, RemotePath) else sha256_file(path)
 
 
 def location(place: str | Path | RemotePath) -> Path | RemotePath:
@@ -254,6 +264,10 @@ class RemotePath:
 
             yield self.attempt("read", read)
             start = end
+
+    def read_range(self, start: int, count: int) -> bytes:
+        """Return `count` bytes from byte `start` on, fewer where the file ends. Raises FileNotFoundError."""
+        return self.attempt("read", lambda filesystem, path: filesystem.cat_file(path, start=start, end=start + count))
 
     def sha256(self) -> str:
         """Return the SHA-256 of the content. Raises FileNotFoundError."""

@@ -16,9 +16,9 @@ from mmdgen.dataset.codec import find_fault, find_flow_fault, flow_in_pixels, pl
 from mmdgen.dataset.codec_streams import decompress
 from mmdgen.dataset.manifest import Manifest
 from mmdgen.dataset.reader import DAMAGE, Shard, read_header, stored
+from mmdgen.dataset.remote import RemotePath, file_sha256, opened
 from mmdgen.dataset.schema import HDF5_FILTERS, PLAN_FILE, SHUFFLE_FILTER, ZSTD, Field, ShardInfo, fields, pose_limits
 from mmdgen.errors import DatasetError
-from mmdgen.fsio import sha256_file
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,7 +39,7 @@ class Problem:
 class ShardCheck:
     """The check of one shard; `run` fills `problems`, `images` (decoded) and `models` (those found in the shard)."""
 
-    out: Path
+    out: Path | RemotePath
     split: str
     info: ShardInfo
     manifest: Manifest
@@ -54,7 +54,7 @@ class ShardCheck:
         if not self._check_bytes(path):
             return self  # reading a file that is known to be damaged would only repeat that
         try:
-            with h5py.File(path, "r") as file:
+            with h5py.File(opened(path), "r") as file:
                 if not self._check_structure(path, file):
                     return self
                 with Shard(path) as shard:
@@ -71,13 +71,13 @@ class ShardCheck:
     def _report(self, what: str, expected: object = "", found: object = "") -> None:
         self.problems.append(Problem(self.info.file, what, str(expected), str(found)))
 
-    def _check_bytes(self, path: Path) -> bool:
+    def _check_bytes(self, path: Path | RemotePath) -> bool:
         try:
             size = path.stat().st_size
             if size != self.info.bytes:
                 self._report("the shard's size differs from the manifest's", f"{self.info.bytes} bytes", f"{size}")
                 return False
-            digest = self.info.sha256 if self.quick else sha256_file(path)
+            digest = self.info.sha256 if self.quick else file_sha256(path)
         except FileNotFoundError:
             self._report(f"the shard is missing ({self.info.samples} samples)")
             return False
@@ -89,7 +89,7 @@ class ShardCheck:
             return False
         return True
 
-    def _check_structure(self, path: Path, file: h5py.File) -> bool:
+    def _check_structure(self, path: Path | RemotePath, file: h5py.File) -> bool:
         """Check attributes and datasets against the schema; False when the content cannot be relied on."""
         header = read_header(path, file)
         if header.file != self.info.file:

@@ -15,10 +15,10 @@ from pathlib import Path
 
 from mmdgen import __version__
 from mmdgen.dataset.manifest import read_manifest
-from mmdgen.dataset.remote import RemotePath
+from mmdgen.dataset.remote import RemotePath, file_sha256
 from mmdgen.dataset.schema import MANIFEST_FILE, PLAN_FILE, PROVENANCE_FILE
 from mmdgen.errors import ConfigError, DatasetError
-from mmdgen.fsio import NO_LINKS, sha256_file, sync_directory, temporary_file, unwritable
+from mmdgen.fsio import NO_LINKS, sync_directory, temporary_file, unwritable
 from mmdgen.generate.parts import PartOf, parts_to_repeat
 from mmdgen.generate.parts_locks import parts_begun, sole_writer, sweep
 from mmdgen.generate.plan import Plan, read_plan
@@ -223,7 +223,7 @@ def _is_same(one: Path | RemotePath, other: Path | RemotePath) -> bool:
 def _same(path: Path | RemotePath, result: ShardResult) -> bool:
     """Return whether a file has the SHA-256 that its result states. Raises `DatasetError` when it cannot be read."""
     try:
-        return (path.sha256() if isinstance(path, RemotePath) else sha256_file(path)) == result.info.sha256
+        return file_sha256(path) == result.info.sha256
     except OSError as error:
         raise DatasetError(f"{path}: cannot be read: {error.strerror or error}") from error
 
