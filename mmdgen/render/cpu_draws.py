@@ -22,7 +22,7 @@ _SECOND_UV = 3  # the sphere mode that is no sphere but a texture with its own U
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Faces:
-    """Triangles in drawing order: `corners` u32 [m, 3] vertices, `draw` i32 [m] rows of the table, and up to which mip
+    """Triangles in drawing order: `corners` u32 [m, 3] rows of the vertices' places, `draw` i32 [m] rows of the table, and up to which mip
     level they hide what is behind them (`solid`) or show nothing (`clear`), i8 [m]."""
 
     corners: np.ndarray
@@ -54,6 +54,7 @@ class DrawTable:
                 material = self._rig.model.materials[number]
                 ints.append(self._edge_ints(number, material) if edge else self._body_ints(number, material))
                 values.append(self._row(number, edge, states.base_state(material)))
+        self.hull_vertex, self.hull_draw = self._hulls()
         self.ints = np.array(ints, np.int32).reshape(-1, k.INTS + 1)
         self.values = np.array(values, np.float32).reshape(-1, k.VALUES)
 
@@ -64,11 +65,37 @@ class DrawTable:
             for item in ranges:
                 row = self._rows.get((item.material, edge))
                 if row is not None:
-                    corners.append(index[item.first : item.first + item.count].reshape(-1, 3))
+                    corner = index[item.first : item.first + item.count].reshape(-1, 3)
+                    if edge:
+                        first, vertices = self._hull[row]
+                        corner = first + np.searchsorted(vertices, corner)
+                    corners.append(corner)
                     rows.append(np.full(item.count // 3, row, np.int32))
         corner = np.ascontiguousarray(np.concatenate(corners), np.uint32) if corners else np.zeros((0, 3), np.uint32)
         row = np.concatenate(rows) if rows else np.zeros(0, np.int32)
         return Faces(corner, row, *self._hiding(corner, row))
+
+    def _hulls(self) -> tuple[np.ndarray, np.ndarray]:
+        """Return the outlines' vertices, each once an outline: u32 [h] and its row of the table i32 [h].
+
+        Their places come after those of the rig's vertices.
+        """
+        self._hull: dict[int, tuple[int, np.ndarray]] = {}
+        used: dict[int, list[np.ndarray]] = {}
+        for item in self._rig.draws:
+            row = self._rows.get((item.material, True))
+            if row is not None:
+                used.setdefault(row, []).append(self._rig.index[item.first : item.first + item.count])
+        first = len(self._rig.vertex)
+        for row, parts in used.items():
+            vertices = np.unique(np.concatenate(parts))
+            self._hull[row] = (first, vertices)
+            first += len(vertices)
+        vertex = [vertices for _, vertices in self._hull.values()]
+        row = [np.full(len(vertices), row, np.int32) for row, (_, vertices) in self._hull.items()]
+        if not vertex:
+            return np.zeros(0, np.uint32), np.zeros(0, np.int32)
+        return np.concatenate(vertex).astype(np.uint32), np.concatenate(row)
 
     def set_pose(self, pose_states: np.ndarray) -> None:
         """Take the dynamic materials' `material_states` [dynamic, 10, 4] for the next picture."""
@@ -146,10 +173,16 @@ class DrawTable:
 
     def _toon(self, material: Material) -> int:
         if material.toon_shared < 0:
-            return self._numbers.get(material.toon_texture, -1)
+            return self._built(self._numbers.get(material.toon_texture, -1))
         if material.toon_shared not in self._ramps:
             self._ramps[material.toon_shared] = TextureImage(shared_ramp(material.toon_shared), False)
-        return self.textures.add(self._ramps[material.toon_shared])
+        return self._built(self.textures.add(self._ramps[material.toon_shared]))
+
+    def _built(self, number: int) -> int:
+        """Toon ramps are read at their finest level only."""
+        if number >= 0:
+            self.textures.build(number * k.LEVELS)
+        return number
 
     # Texels
 
@@ -158,14 +191,15 @@ class DrawTable:
         rig = self._rig
         solid, clear = np.full(len(rows), NEVER, np.int8), np.full(len(rows), NEVER, np.int8)
         uv = rig.model.uv[rig.vertex].astype(np.float32)
-        moved = np.zeros(len(uv), bool)
+        slides = np.zeros(len(uv), bool)  # by a UV morph
         if rig.morph_offset.size:
-            slides = rig.morph_offset[..., 3:].any(axis=(1, 2))
-            moved[rig.morph_slot >= 0] = slides[rig.morph_slot[rig.morph_slot >= 0]]
-        still = ~moved[corners].any(axis=1)
-        blended = self.ints[rows, k.BLEND] != 0 if len(rows) else np.zeros(0, bool)
-        texture = self.ints[rows, k.TEXTURE] if len(rows) else np.zeros(0, np.int32)
+            moved = rig.morph_slot >= 0
+            slides[moved] = rig.morph_offset[..., 3:].any(axis=(1, 2))[rig.morph_slot[moved]]
+        blended = (self.ints[rows, k.BLEND] != 0) & (self.ints[rows, k.KIND] != k.OUTLINE)
+        texture = self.ints[rows, k.TEXTURE]
         for number in np.unique(texture[blended]).tolist():
-            chosen = np.flatnonzero(blended & (texture == number) & (still | (number < 0)))
+            chosen = np.flatnonzero(blended & (texture == number))
+            if number >= 0:
+                chosen = chosen[~slides[corners[chosen]].any(axis=1)]
             solid[chosen], clear[chosen] = self.textures.hiding(number, uv[corners[chosen]])
         return solid, clear

@@ -17,7 +17,7 @@ from math import ceil, floor, sqrt
 
 import numpy as np
 
-from mmdgen.render.cpu_jit import cover, kernel, load_u32
+from mmdgen.render.cpu_jit import cover, helper, kernel, mix_texels, part
 
 # Columns of the draws' whole numbers (`cpu_draws.DrawTable`), and of their values.
 KIND, BLEND, CULL, TEXTURE, SPHERE_MODE, SPHERE, TOON, SPECULAR, HIDES, INTS = range(10)
@@ -32,7 +32,9 @@ ADDRESS, WIDTH, HEIGHT = range(3)
 _EMPTY, _COLOURED = -1, -2  # owners that are no triangles
 _DRAW, _FACE, _READY, _TEXELS, _SPHERE_TEXELS, _FRONT = range(6)
 NUMBERS, PLANES = 6, 28  # of a triangle that is drawn: whole numbers and f32
-_U, _V, _A, _B, _C, _S = 2, 5, 8, 11, 14, 17  # where planes begin: value at the corner, by x, by y
+# Where planes begin: value at the corner, by x, by y. As numpy's numbers, lest numba compiles functions once a value.
+_U, _V, _A, _B, _C, _S = np.array([2, 5, 8, 11, 14, 17], np.int64)
+_ONCE, _REPEAT, _OVER, _OPAQUE = np.array([0, 1, 0, 1], np.int64)
 
 _F0, _F1, _FHALF = np.float32(0), np.float32(1), np.float32(0.5)
 _INVISIBLE = np.float32(0.5 / 255)
@@ -40,15 +42,16 @@ _SOLID = np.float32(254.5 / 255)
 _FAR = np.float32(1e9)
 _SMALL = np.float32(1e-20)
 _BYTE = np.float32(255)
+_TEXEL = np.float32(1 / 65535)  # texels are linear light, 16 bits a channel
 CODES = 4096  # entries of the table that encodes linear light
 
 
-@kernel
-def _power(base, exponent):  # noqa: ANN001, ANN202
+@helper
+def _power(base, exponent):
     """base ** exponent for base in [0, 1] and exponent > 0, to 1e-9."""
     if base <= 0:
         return 0.0
-    octaves, part = 0.0, float(base)
+    octaves, part = 0.0, np.float64(base)
     while part < 0.7071067811865476:
         part *= 2.0
         octaves -= 1.0
@@ -73,44 +76,37 @@ def _power(base, exponent):  # noqa: ANN001, ANN202
     return total
 
 
-@kernel
-def _fetch(texels, row, x, y, repeat, curve, unit):  # noqa: ANN001, ANN202
+@part
+def _fetch(texels, row, x, y, repeat):
     """Return (r, g, b, alpha) f32 by bilinear filtering at (x, y), in texels from the middle of the first."""
-    address, width, height = np.uint64(texels[row, ADDRESS]), texels[row, WIDTH], texels[row, HEIGHT]
     if not (-_FAR < x < _FAR and -_FAR < y < _FAR):
         x = y = _F0
-    left, top = floor(x), floor(y)
-    fx, fy = x - np.float32(left), y - np.float32(top)
-    x0, y0 = np.int64(left), np.int64(top)
+    x0, y0 = np.int64(x), np.int64(y)
+    x0 -= x < np.float32(x0)  # down, not towards zero
+    y0 -= y < np.float32(y0)
+    fx, fy = x - np.float32(x0), y - np.float32(y0)
     x1, y1 = x0 + 1, y0 + 1
+    width, height = texels[row, WIDTH], texels[row, HEIGHT]
     if x0 < 0 or x1 >= width:
         x0, x1 = (x0 % width, x1 % width) if repeat else (min(max(x0, 0), width - 1), min(max(x1, 0), width - 1))
     if y0 < 0 or y1 >= height:
         y0, y1 = (y0 % height, y1 % height) if repeat else (min(max(y0, 0), height - 1), min(max(y1, 0), height - 1))
-    a, b = load_u32(address, y0 * width + x0), load_u32(address, y0 * width + x1)
-    c, d = load_u32(address, y1 * width + x0), load_u32(address, y1 * width + x1)
-    gx, gy = _F1 - fx, _F1 - fy
-    wa, wb, wc, wd = gx * gy, fx * gy, gx * fy, fx * fy
-    mask = np.uint32(255)
-    red = curve[a & mask] * wa + curve[b & mask] * wb + curve[c & mask] * wc + curve[d & mask] * wd
-    a1, b1, c1, d1 = a >> np.uint32(8), b >> np.uint32(8), c >> np.uint32(8), d >> np.uint32(8)
-    green = curve[a1 & mask] * wa + curve[b1 & mask] * wb + curve[c1 & mask] * wc + curve[d1 & mask] * wd
-    a1, b1, c1, d1 = a >> np.uint32(16), b >> np.uint32(16), c >> np.uint32(16), d >> np.uint32(16)
-    blue = curve[a1 & mask] * wa + curve[b1 & mask] * wb + curve[c1 & mask] * wc + curve[d1 & mask] * wd
-    a1, b1, c1, d1 = a >> np.uint32(24), b >> np.uint32(24), c >> np.uint32(24), d >> np.uint32(24)
-    alpha = unit[a1] * wa + unit[b1] * wb + unit[c1] * wc + unit[d1] * wd
-    return red, green, blue, alpha
+    y0, y1 = y0 * width, y1 * width
+    gx, gy = _F1 - fx, (_F1 - fy) * _TEXEL
+    fy *= _TEXEL
+    shares = (gx * gy, fx * gy, gx * fy, fx * fy)
+    return mix_texels(np.uint64(texels[row, ADDRESS]), (y0 + x0, y0 + x1, y1 + x0, y1 + x1), shares)
 
 
-@kernel
-def _morphed(value, texel_factor, factor, added, share):  # noqa: ANN001, ANN202
+@part
+def _morphed(value, texel_factor, factor, added, share):
     """What a material morph makes of one channel of a texel: a factor first, then an addition."""
     color = _F1 + (value * texel_factor - _F1) * factor
     return min(max(color + (color - _F1) * share, _F0), _F1) + added
 
 
-@kernel
-def _morph_texel(r, g, b, values, draw, at):  # noqa: ANN001, ANN202
+@part
+def _morph_texel(r, g, b, values, draw, at):
     factor, share = values[draw, at + 3], values[draw, at + 7]
     return (
         _morphed(r, values[draw, at], factor, values[draw, at + 4], share),
@@ -119,19 +115,19 @@ def _morph_texel(r, g, b, values, draw, at):  # noqa: ANN001, ANN202
     )
 
 
-@kernel
-def _shade(n, px, py, opaque, numbers, planes, ints, values, texels, curve, unit):  # noqa: ANN001, ANN202
+@part
+def _shade(n, px, py, opaque, numbers, planes, ints, values, texels):
     """Return drawn triangle `n`'s premultiplied colour (r, g, b, alpha) f32 at sample (px, py)."""
     draw = numbers[n, _DRAW]
     if ints[draw, KIND] == OUTLINE:
         return values[draw, EDGE], values[draw, EDGE + 1], values[draw, EDGE + 2], values[draw, EDGE + 3]
     dx, dy = px - planes[n, 0], py - planes[n, 1]
     r = g = b = alpha = _F1
-    row = numbers[n, _TEXELS]
+    row = np.int64(numbers[n, _TEXELS])
     if row >= 0:
         u = planes[n, _U] + planes[n, _U + 1] * dx + planes[n, _U + 2] * dy
         v = planes[n, _V] + planes[n, _V + 1] * dx + planes[n, _V + 2] * dy
-        r, g, b, alpha = _fetch(texels, row, u, v, True, curve, unit)
+        r, g, b, alpha = _fetch(texels, row, u, v, _REPEAT)
     strength = values[draw, DIFFUSE + 3]
     if ints[draw, KIND] == PHONG_BODY:
         nx = planes[n, _A] + planes[n, _A + 1] * dx + planes[n, _A + 2] * dy
@@ -149,7 +145,7 @@ def _shade(n, px, py, opaque, numbers, planes, ints, values, texels, curve, unit
         g *= (values[draw, AMBIENT + 1] + values[draw, DIFFUSE + 1] * lambert) * strength
         b *= (values[draw, AMBIENT + 2] + values[draw, DIFFUSE + 2] * lambert) * strength
         if ints[draw, SPECULAR] and lambert > _F0:
-            shine = np.float32(_power(lambert, float(values[draw, SHINE + 3]))) * alpha
+            shine = np.float32(_power(np.float64(lambert), np.float64(values[draw, SHINE + 3]))) * alpha
             r += values[draw, SHINE] * shine
             g += values[draw, SHINE + 1] * shine
             b += values[draw, SHINE + 2] * shine
@@ -164,7 +160,7 @@ def _shade(n, px, py, opaque, numbers, planes, ints, values, texels, curve, unit
     if ints[draw, SPHERE_MODE]:
         u = planes[n, _A] + planes[n, _A + 1] * dx + planes[n, _A + 2] * dy
         v = planes[n, _B] + planes[n, _B + 1] * dx + planes[n, _B + 2] * dy
-        sr, sg, sb, sa = _fetch(texels, numbers[n, _SPHERE_TEXELS], u, v, False, curve, unit)
+        sr, sg, sb, sa = _fetch(texels, np.int64(numbers[n, _SPHERE_TEXELS]), u, v, _ONCE)
         if ints[draw, MORPHED]:
             sr, sg, sb = _morph_texel(sr, sg, sb, values, draw, SPHERE_MORPH)
         if ints[draw, SPHERE_MODE] == 2:
@@ -174,7 +170,7 @@ def _shade(n, px, py, opaque, numbers, planes, ints, values, texels, curve, unit
         alpha *= sa
     if ints[draw, TOON] >= 0:
         v = planes[n, _C] + planes[n, _C + 1] * dx + planes[n, _C + 2] * dy
-        tr, tg, tb, _ = _fetch(texels, ints[draw, TOON] * LEVELS, -_FHALF, v, False, curve, unit)
+        tr, tg, tb, _ = _fetch(texels, np.int64(ints[draw, TOON] * LEVELS), -_FHALF, v, _ONCE)
         if ints[draw, MORPHED]:
             tr, tg, tb = _morph_texel(tr, tg, tb, values, draw, TOON_MORPH)
         r, g, b = r * tr, g * tg, b * tb
@@ -188,8 +184,8 @@ def _shade(n, px, py, opaque, numbers, planes, ints, values, texels, curve, unit
     return r * alpha, g * alpha, b * alpha, alpha
 
 
-@kernel
-def _level(edges, area, texture, textures):  # noqa: ANN001, ANN202
+@part
+def _level(edges, area, texture, textures):
     """Return the nearest mip level for d(uv) / d(sample) (OpenGL 4.3, 8.14.3): ceil(log2(longest) - 1 / 2), from 0.
 
     `edges` are two edges of a triangle from one corner: x, y, u, v of the first, then of the second.
@@ -199,15 +195,15 @@ def _level(edges, area, texture, textures):  # noqa: ANN001, ANN202
     ux, uy = (du1 * dy2 - du2 * dy1) * width, (du2 * dx1 - du1 * dx2) * width
     vx, vy = (dv1 * dy2 - dv2 * dy1) * height, (dv2 * dx1 - dv1 * dx2) * height
     longest = max(ux * ux + vx * vx, uy * uy + vy * vy) / (area * area)
-    level, limit = 0, 2.0
+    level, limit = np.int64(0), 2.0
     while longest > limit and level < count - 1:
         level += 1
         limit *= 4.0
     return level
 
 
-@kernel
-def _plane(planes, n, at, a, b, c, frame):  # noqa: ANN001, ANN202
+@part
+def _plane(planes, n, at, a, b, c, frame):
     """Write the plane through the values a, b, c (f64) at the corners; `frame`: d(share of b, c) / d(x, y)."""
     bx, by, cx, cy = frame
     planes[n, at] = a
@@ -215,18 +211,18 @@ def _plane(planes, n, at, a, b, c, frame):  # noqa: ANN001, ANN202
     planes[n, at + 2] = (b - a) * by + (c - a) * cy
 
 
-@kernel
-def _texel_row(texture, level, texels, wanted):  # noqa: ANN001, ANN202
-    """Return the row of a level's texels, or, where they are not there yet, of the finest; that is noted in `wanted`."""
-    row = texture * LEVELS + level
+@part
+def _texel_row(texture, level, texels, wanted):
+    """Return the row of a level's texels; where they are not there yet that is noted in `wanted`, and row 0 serves."""
+    row = np.int64(texture) * LEVELS + level
     if texels[row, ADDRESS] == 0:
         wanted[row] = 1
-        row = texture * LEVELS
+        row = np.int64(0)
     return row
 
 
-@kernel
-def _make_planes(n, faces, mesh, light, numbers, planes, ints, values, textures, texels, wanted):  # noqa: ANN001, ANN202
+@helper
+def _make_planes(n, faces, mesh, light, numbers, planes, ints, values, textures, texels, wanted):
     """Work out the attributes of drawn triangle `n`, once."""
     normals, uvs, places, second_uv = mesh
     numbers[n, _READY] = 1
@@ -243,20 +239,26 @@ def _make_planes(n, faces, mesh, light, numbers, planes, ints, values, textures,
     numbers[n, _TEXELS] = -1
     texture = ints[draw, TEXTURE]
     if texture >= 0:
-        u0, v0 = float(uvs[i, 0]), float(uvs[i, 1])
+        u0, v0 = np.float64(uvs[i, 0]), np.float64(uvs[i, 1])
         du1, dv1 = uvs[j, 0] - u0, uvs[j, 1] - v0
         du2, dv2 = uvs[k, 0] - u0, uvs[k, 1] - v0
         level = _level((dx1, dy1, du1, dv1, dx2, dy2, du2, dv2), area, texture, textures)
         row = _texel_row(texture, level, texels, wanted)
         numbers[n, _TEXELS] = row
-        width, height = float(texels[row, WIDTH]), float(texels[row, HEIGHT])
+        width, height = np.float64(texels[row, WIDTH]), np.float64(texels[row, HEIGHT])
         u0, v0 = (u0 - floor(u0)) * width - 0.5, (v0 - floor(v0)) * height - 0.5
         _plane(planes, n, _U, u0, u0 + du1 * width, u0 + du2 * width, frame)
         _plane(planes, n, _V, v0, v0 + dv1 * height, v0 + dv2 * height, frame)
     if kind == PHONG_BODY:
         for c in range(3):
             _plane(
-                planes, n, _A + 3 * c, float(normals[i, c]), float(normals[j, c]), float(normals[k, c]), frame
+                planes,
+                n,
+                _A + 3 * c,
+                np.float64(normals[i, c]),
+                np.float64(normals[j, c]),
+                np.float64(normals[k, c]),
+                frame,
             )
         return
     mode = ints[draw, SPHERE_MODE]
@@ -268,13 +270,13 @@ def _make_planes(n, faces, mesh, light, numbers, planes, ints, values, textures,
             s0, t0 = _FHALF + _FHALF * normals[i, 0], _FHALF - _FHALF * normals[i, 1]
             s1, t1 = _FHALF + _FHALF * normals[j, 0], _FHALF - _FHALF * normals[j, 1]
             s2, t2 = _FHALF + _FHALF * normals[k, 0], _FHALF - _FHALF * normals[k, 1]
-        a, b = float(s0), float(t0)
+        a, b = np.float64(s0), np.float64(t0)
         du1, dv1, du2, dv2 = s1 - a, t1 - b, s2 - a, t2 - b
         texture = ints[draw, SPHERE]
         level = _level((dx1, dy1, du1, dv1, dx2, dy2, du2, dv2), area, texture, textures)
         row = _texel_row(texture, level, texels, wanted)
         numbers[n, _SPHERE_TEXELS] = row
-        width, height = float(texels[row, WIDTH]), float(texels[row, HEIGHT])
+        width, height = np.float64(texels[row, WIDTH]), np.float64(texels[row, HEIGHT])
         a, b = a * width - 0.5, b * height - 0.5
         _plane(planes, n, _A, a, a + du1 * width, a + du2 * width, frame)
         _plane(planes, n, _B, b, b + dv1 * height, b + dv2 * height, frame)
@@ -282,30 +284,44 @@ def _make_planes(n, faces, mesh, light, numbers, planes, ints, values, textures,
     shiny = ints[draw, SPECULAR]
     if toon < 0 and not shiny:
         return
-    steps, shine = np.empty(3, np.float64), np.empty(3, np.float64)
-    for c in range(3):
-        v = faces[face, c]
-        x, y, z = float(normals[v, 0]), float(normals[v, 1]), float(normals[v, 2])
-        steps[c] = 0.5 - 0.5 * (x * light[0] + y * light[1] + z * light[2])
-        shine[c] = 0.0
-        if shiny and values[draw, SHINE + 3] > _F0:
-            cosine = x * light[3] + y * light[4] + z * light[5]
-            shine[c] = _power(min(max(cosine, 0.0), 1.0), float(values[draw, SHINE + 3]))
+    a, b, c = (
+        _step(normals, i, light),
+        _step(normals, j, light),
+        _step(normals, k, light),
+    )
     if toon >= 0:
-        height = float(texels[toon * LEVELS, HEIGHT])
-        _plane(planes, n, _C, steps[0] * height - 0.5, steps[1] * height - 0.5, steps[2] * height - 0.5, frame)
+        height = np.float64(texels[toon * LEVELS, HEIGHT])
+        _plane(planes, n, _C, a * height - 0.5, b * height - 0.5, c * height - 0.5, frame)
     if shiny:
-        for c in range(3):
-            scale = float(values[draw, SHINE + c])
-            _plane(planes, n, _S + 3 * c, scale * shine[0], scale * shine[1], scale * shine[2], frame)
+        power = np.float64(values[draw, SHINE + 3])
+        a, b, c = (
+            _shine(normals, i, light, power),
+            _shine(normals, j, light, power),
+            _shine(normals, k, light, power),
+        )
+        for channel in range(3):
+            scale = np.float64(values[draw, SHINE + channel])
+            _plane(planes, n, _S + 3 * channel, scale * a, scale * b, scale * c, frame)
+
+
+@part
+def _step(normals, v, light):
+    """Where on the toon ramp a vertex is."""
+    return 0.5 - 0.5 * (normals[v, 0] * light[0] + normals[v, 1] * light[1] + normals[v, 2] * light[2])
+
+
+@part
+def _shine(normals, v, light, power):
+    """A vertex's highlight."""
+    cosine = normals[v, 0] * light[3] + normals[v, 1] * light[4] + normals[v, 2] * light[5]
+    return _power(min(max(cosine, 0.0), 1.0), power) if power > 0.0 else 0.0
 
 
 @kernel
-def draw_faces(faces, draws, solid, clear, mesh, hull, light, window, tables, buffers, wanted):  # noqa: ANN001, ANN201
+def draw_faces(faces, draws, solid, clear, mesh, light, window, tables, buffers, wanted):
     """Draw triangles in order into `window` (first column, row, end column, row in samples, from the top left)."""
     normals, uvs, places, second_uv = mesh
-    posed, hulls, frame = hull
-    ints, values, textures, texels, curve, unit = tables
+    ints, values, textures, texels = tables
     depths, owners, colors, numbers, planes = buffers
     first_x, first_y, end_x, end_y = window
     stride = depths.shape[1]
@@ -314,28 +330,22 @@ def draw_faces(faces, draws, solid, clear, mesh, hull, light, window, tables, bu
         for x in range(first_x, end_x):
             depths[y, x] = 1 << 24
             owners[y, x] = _EMPTY
-    n = -1
+    n = np.int64(-1)
     for face in range(len(faces)):
         draw = draws[face]
         i, j, k = faces[face, 0], faces[face, 1], faces[face, 2]
-        if ints[draw, KIND] == OUTLINE:
-            size = values[draw, EDGE_SIZE]
-            ax, ay, az = _hull_place(posed, hulls, i, size, frame)
-            bx, by, bz = _hull_place(posed, hulls, j, size, frame)
-            cx, cy, cz = _hull_place(posed, hulls, k, size, frame)
-        else:
-            ax, ay, az = places[i, 0], places[i, 1], places[i, 2]
-            bx, by, bz = places[j, 0], places[j, 1], places[j, 2]
-            cx, cy, cz = places[k, 0], places[k, 1], places[k, 2]
+        ax, ay, az = places[i, 0], places[i, 1], places[i, 2]
+        bx, by, bz = places[j, 0], places[j, 1], places[j, 2]
+        cx, cy, cz = places[k, 0], places[k, 1], places[k, 2]
         dx1, dy1, dx2, dy2 = bx - ax, by - ay, cx - ax, cy - ay
         area = dx1 * dy2 - dx2 * dy1  # rows count down: clockwise, the front, is positive
         cull = ints[draw, CULL]
         if not (area > 0 or area < 0) or (area > 0 and cull == CULL_FRONT) or (area < 0 and cull == CULL_BACK):
             continue
-        y0 = max(ceil(min(ay, by, cy) - 0.5), float(first_y))
-        y1 = min(ceil(max(ay, by, cy) - 0.5), float(end_y))
-        x0 = max(ceil(min(ax, bx, cx) - 0.5), float(first_x))
-        x1 = min(ceil(max(ax, bx, cx) - 0.5), float(end_x))
+        y0 = max(ceil(min(ay, by, cy) - 0.5), np.float64(first_y))
+        y1 = min(ceil(max(ay, by, cy) - 0.5), np.float64(end_y))
+        x0 = max(ceil(min(ax, bx, cx) - 0.5), np.float64(first_x))
+        x1 = min(ceil(max(ax, bx, cx) - 0.5), np.float64(end_x))
         if not (y0 < y1 and x0 < x1):
             continue
         blend = ints[draw, BLEND]
@@ -348,7 +358,7 @@ def draw_faces(faces, draws, solid, clear, mesh, hull, light, window, tables, bu
             level = 0
             texture = ints[draw, TEXTURE]
             if texture >= 0:
-                u0, v0 = float(uvs[i, 0]), float(uvs[i, 1])
+                u0, v0 = np.float64(uvs[i, 0]), np.float64(uvs[i, 1])
                 du1, dv1, du2, dv2 = uvs[j, 0] - u0, uvs[j, 1] - v0, uvs[k, 0] - u0, uvs[k, 1] - v0
                 level = _level((dx1, dy1, du1, dv1, dx2, dy2, du2, dv2), area, texture, textures)
             if clear[face] >= level or values[draw, DIFFUSE + 3] < _INVISIBLE:
@@ -396,20 +406,18 @@ def draw_faces(faces, draws, solid, clear, mesh, hull, light, window, tables, bu
                 if not numbers[n, _READY]:
                     _make_planes(n, faces, mesh, light, numbers, planes, ints, values, textures, texels, wanted)
                 px, py32 = np.float32(x) + _FHALF, np.float32(y) + _FHALF
-                r, g, b, alpha = _shade(n, px, py32, False, numbers, planes, ints, values, texels, curve, unit)
+                r, g, b, alpha = _shade(n, px, py32, _OVER, numbers, planes, ints, values, texels)
                 if alpha < _INVISIBLE:
                     continue
                 depths[y, x] = depth
-                under = owners[y, x]
+                under = np.int64(owners[y, x])
                 if alpha < _F1 and under != _EMPTY:
                     if under >= 0:
                         if not numbers[under, _READY]:
                             _make_planes(
                                 under, faces, mesh, light, numbers, planes, ints, values, textures, texels, wanted
                             )
-                        ur, ug, ub, ua = _shade(
-                            under, px, py32, True, numbers, planes, ints, values, texels, curve, unit
-                        )
+                        ur, ug, ub, ua = _shade(under, px, py32, _OPAQUE, numbers, planes, ints, values, texels)
                     else:
                         ur, ug, ub, ua = colors[y, x, 0], colors[y, x, 1], colors[y, x, 2], colors[y, x, 3]
                     rest = _F1 - alpha
@@ -419,23 +427,12 @@ def draw_faces(faces, draws, solid, clear, mesh, hull, light, window, tables, bu
 
 
 @kernel
-def _hull_place(posed, hulls, v, size, frame):  # noqa: ANN001, ANN202
-    """Where a vertex of an outline lies; `frame` as in `cpu_vertices.pose_vertices`."""
-    x, y, z = posed[v, 0] + hulls[v, 0] * size, posed[v, 1] + hulls[v, 1] * size, posed[v, 2] + hulls[v, 2] * size
-    return (
-        floor((x - frame[0]) * frame[2] * 256.0 + 0.5) / 256.0,
-        floor((frame[1] - y) * frame[2] * 256.0 + 0.5) / 256.0,
-        (z - frame[3]) * frame[4],
-    )
-
-
-@kernel
-def resolve(faces, mesh, light, box, grid, tables, buffers, wanted, codes, borders, picture):  # noqa: ANN001, ANN201
+def resolve(faces, mesh, light, box, grid, tables, buffers, wanted, codes, borders, picture):
     """Average the samples of the pixels in `box` (first column, row, end column, row) into `picture` u8 [H, W, 4].
 
     What is not shaded yet is shaded now. `codes` u8 [CODES + 1] and `borders` f32 [CODES + 1] encode linear light.
     """
-    ints, values, textures, texels, curve, unit = tables
+    ints, values, textures, texels = tables
     depths, owners, colors, numbers, planes = buffers
     first_x, first_y, end_x, end_y = box
     share = _F1 / np.float32(grid * grid)
@@ -444,16 +441,12 @@ def resolve(faces, mesh, light, box, grid, tables, buffers, wanted, codes, borde
             r = g = b = alpha = _F0
             for y in range(row * grid, row * grid + grid):
                 for x in range(column * grid, column * grid + grid):
-                    n = owners[y, x]
+                    n = np.int64(owners[y, x])
                     if n >= 0:
                         if not numbers[n, _READY]:
-                            _make_planes(
-                                n, faces, mesh, light, numbers, planes, ints, values, textures, texels, wanted
-                            )
+                            _make_planes(n, faces, mesh, light, numbers, planes, ints, values, textures, texels, wanted)
                         px, py = np.float32(x) + _FHALF, np.float32(y) + _FHALF
-                        sr, sg, sb, sa = _shade(
-                            n, px, py, True, numbers, planes, ints, values, texels, curve, unit
-                        )
+                        sr, sg, sb, sa = _shade(n, px, py, _OPAQUE, numbers, planes, ints, values, texels)
                         r, g, b, alpha = r + sr, g + sg, b + sb, alpha + sa
                     elif n == _COLOURED:
                         r, g = r + colors[y, x, 0], g + colors[y, x, 1]
@@ -469,8 +462,8 @@ def resolve(faces, mesh, light, box, grid, tables, buffers, wanted, codes, borde
             picture[row, column, 3] = np.uint8(min(opacity, _F1) * _BYTE + _FHALF)
 
 
-@kernel
-def _encoded(value, codes, borders):  # noqa: ANN001, ANN202
+@part
+def _encoded(value, codes, borders):
     """Return the byte whose light is nearest: a cell of the table holds one border between two codes at most."""
     value = min(max(value, _F0), _F1)
     cell = np.uint32(value * np.float32(CODES))

@@ -16,7 +16,7 @@ from mmdgen.geometry import quaternion_matrix
 from mmdgen.pose.materials import material_states
 from mmdgen.render import cpu_kernels as kernels
 from mmdgen.render.cpu_draws import DrawTable, Faces
-from mmdgen.render.cpu_vertices import pose_vertices
+from mmdgen.render.cpu_vertices import hull_places, pose_vertices
 from mmdgen.render.prepare import Prepared, edge_push
 from mmdgen.render.view import MMD, SAMPLE_GRIDS
 
@@ -49,7 +49,8 @@ class CpuScene:
         self._light = np.concatenate([_TO_LIGHT, _half(_TO_LIGHT + _TO_EYE)])
         count, side = len(self._rig.vertex), self._view.size * self._grid
         self._posed, self._normals, self._hulls = (np.zeros((count, 3), np.float32) for _ in range(3))
-        self._uvs, self._places = np.zeros((count, 2), np.float32), np.zeros((count, 3), np.float64)
+        self._uvs = np.zeros((count, 2), np.float32)
+        self._places = np.zeros((count + len(self._table.hull_vertex), 3), np.float64)
         uv1 = self._rig.model.uv1
         self._uv1 = np.zeros((1, 2), np.float32)
         if self._view.shading == MMD and uv1 is not None:
@@ -112,26 +113,24 @@ class CpuScene:
 
     def _draw(self, data: _PoseData, number: int, faces: Faces, window: Window, picture: np.ndarray) -> None:
         """Draw pose `number` of `data` into `window` (pixels) of `picture`."""
-        table, grid, frame = self._table, self._grid, self._frame
-        self._move(data, number)
+        table, grid = self._table, self._grid
         if table.dynamic:
             table.set_pose(data.states[number])
+        self._move(data, number)
         textures = table.textures
-        curve, unit, codes, borders = textures.tables
+        codes, borders = textures.tables[2:]
         mesh = (self._normals, self._uvs, self._places, self._uv1)
-        hull = (self._posed, self._hulls, frame)
         buffers = (self._depths, self._owners, self._colors, self._numbers, self._planes)
         samples = tuple(value * grid for value in window)
         while True:
             wanted = np.zeros(len(textures.texels), np.uint8)
-            tables = (table.ints, table.values, textures.sizes, textures.texels, curve, unit)
+            tables = (table.ints, table.values, textures.sizes, textures.texels)
             kernels.draw_faces(
                 faces.corners,
                 faces.draw,
                 faces.solid,
                 faces.clear,
                 mesh,
-                hull,
                 self._light,
                 samples,
                 tables,
@@ -162,6 +161,9 @@ class CpuScene:
         groups = (data.matrices[number], data.quaternions[number])
         results = (self._posed, self._normals, self._uvs, self._places, self._hulls)
         pose_vertices(self._vertices, groups, data.weights[number], self._frame, *results)
+        table, size = self._table, (kernels.EDGE_SIZE, self._table.values)
+        args = (table.hull_vertex, table.hull_draw, size, self._frame, self._places, len(self._posed))
+        hull_places(self._posed, self._hulls, *args)
 
     def posed_vertices(self, pose: np.ndarray) -> np.ndarray:
         """Return the positions f32 [v, 3] MU of the kept vertices (`Rig.vertex`) under a pose f32 [K]."""

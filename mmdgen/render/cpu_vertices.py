@@ -9,14 +9,14 @@ from math import floor, sqrt
 
 import numpy as np
 
-from mmdgen.render.cpu_jit import kernel
+from mmdgen.render.cpu_jit import kernel, part
 
 _ZERO, _ONE, _TWO = np.float32(0), np.float32(1), np.float32(2)
 SUBPIXEL = 256.0  # vertices lie on a grid of so many places a sample, as on GPUs
 
 
-@kernel
-def _sine(angle):  # noqa: ANN001, ANN202
+@part
+def _sine(angle):
     """sin for angles between 0 and pi / 2, to 1e-9: Taylor's series."""
     square = angle * angle
     total, term = angle, angle
@@ -26,8 +26,8 @@ def _sine(angle):  # noqa: ANN001, ANN202
     return total
 
 
-@kernel
-def _angle(sine, cosine):  # noqa: ANN001, ANN202
+@part
+def _angle(sine, cosine):
     """The angle in [0, pi / 2] with this sine and cosine (of any common length): halved three times, then the series."""
     length = sqrt(sine * sine + cosine * cosine)
     tangent = sine / (length + cosine)  # of the half angle: at most 1
@@ -41,8 +41,8 @@ def _angle(sine, cosine):  # noqa: ANN001, ANN202
     return 8.0 * total
 
 
-@kernel
-def _point(matrix, x, y, z, w):  # noqa: ANN001, ANN202
+@part
+def _point(matrix, x, y, z, w):
     """Return the f32 [3, 4] `matrix` times (x, y, z, w)."""
     return (
         matrix[0, 0] * x + matrix[0, 1] * y + matrix[0, 2] * z + matrix[0, 3] * w,
@@ -51,8 +51,8 @@ def _point(matrix, x, y, z, w):  # noqa: ANN001, ANN202
     )
 
 
-@kernel
-def _rotated(qx, qy, qz, qw, x, y, z):  # noqa: ANN001, ANN202
+@part
+def _rotated(qx, qy, qz, qw, x, y, z):
     tx, ty, tz = _TWO * (qy * z - qz * y), _TWO * (qz * x - qx * z), _TWO * (qx * y - qy * x)
     return (
         x + qw * tx + (qy * tz - qz * ty),
@@ -61,11 +61,11 @@ def _rotated(qx, qy, qz, qw, x, y, z):  # noqa: ANN001, ANN202
     )
 
 
-@kernel
-def _between(a, b, t):  # noqa: ANN001, ANN202
+@part
+def _between(a, b, t):
     """Return the quaternion at `t` of the way from `a` to `b` (f32 [4] xyzw) on the sphere, f64."""
-    ax, ay, az, aw = float(a[0]), float(a[1]), float(a[2]), float(a[3])
-    bx, by, bz, bw = float(b[0]), float(b[1]), float(b[2]), float(b[3])
+    ax, ay, az, aw = np.float64(a[0]), np.float64(a[1]), np.float64(a[2]), np.float64(a[3])
+    bx, by, bz, bw = np.float64(b[0]), np.float64(b[1]), np.float64(b[2]), np.float64(b[3])
     cosine = ax * bx + ay * by + az * bz + aw * bw
     if cosine < 0:
         bx, by, bz, bw, cosine = -bx, -by, -bz, -bw, -cosine
@@ -81,8 +81,14 @@ def _between(a, b, t):  # noqa: ANN001, ANN202
     return np.float32(x / length), np.float32(y / length), np.float32(z / length), np.float32(w / length)
 
 
+@part
+def _cell(length, scale):
+    """Return a length MU in samples, on the grid of vertices."""
+    return floor(length * scale * SUBPIXEL + 0.5) / SUBPIXEL
+
+
 @kernel
-def pose_vertices(vertices, groups, weights, frame, posed, normals, uvs, places, hulls):  # noqa: ANN001, ANN201
+def pose_vertices(vertices, groups, weights, frame, posed, normals, uvs, places, hulls):
     """Move all vertices of a model.
 
     `vertices` is `CpuVertices`; `groups` (matrices f32 [G, 3, 4], quaternions f32 [G, 4]), `weights` f32 [C] of the
@@ -110,7 +116,7 @@ def pose_vertices(vertices, groups, weights, frame, posed, normals, uvs, places,
         row = sdef_slot[v]
         if row >= 0:
             a, b = group[v, 0], group[v, 1]
-            qx, qy, qz, qw = _between(quaternions[a], quaternions[b], float(weight[v, 1]))
+            qx, qy, qz, qw = _between(quaternions[a], quaternions[b], np.float64(weight[v, 1]))
             px, py, pz = _rotated(qx, qy, qz, qw, x - sdef[row, 0, 0], y - sdef[row, 0, 1], z - sdef[row, 0, 2])
             for k in range(2):
                 share = weight[v, k]
@@ -141,14 +147,30 @@ def pose_vertices(vertices, groups, weights, frame, posed, normals, uvs, places,
         posed[v, 0], posed[v, 1], posed[v, 2] = px, py, pz
         normals[v, 0], normals[v, 1], normals[v, 2] = nx, ny, nz
         uvs[v, 0], uvs[v, 1] = s, t
-        places[v, 0] = floor((px - frame[0]) * frame[2] * SUBPIXEL + 0.5) / SUBPIXEL
-        places[v, 1] = floor((frame[1] - py) * frame[2] * SUBPIXEL + 0.5) / SUBPIXEL
+        places[v, 0] = _cell(px - frame[0], frame[2])
+        places[v, 1] = _cell(frame[1] - py, frame[2])
         places[v, 2] = (pz - frame[3]) * frame[4]
         if frame[5] > 0:
-            length = sqrt(float(nx * nx + ny * ny + nz * nz))
+            length = sqrt(np.float64(nx * nx + ny * ny + nz * nz))
             push = frame[5] * edge[v] / length if length > 1e-20 else 0.0
             hulls[v, 0], hulls[v, 1], hulls[v, 2] = (
                 np.float32(nx * push),
                 np.float32(ny * push),
                 np.float32(nz * push),
             )
+
+
+@kernel
+def hull_places(posed, hulls, vertex, draw, size, frame, places, first):
+    """Write where the outlines' vertices lie to `places` from row `first` on: vertices `vertex` u32 [h], each moved out
+    by its draw's edge size, column `size[0]` of row `draw` i32 [h] of `size[1]` f32 [n, VALUES]."""
+    column, values = size
+    for number in range(len(vertex)):
+        v, share = vertex[number], values[draw[number], column]
+        x = posed[v, 0] + hulls[v, 0] * share
+        y = posed[v, 1] + hulls[v, 1] * share
+        z = posed[v, 2] + hulls[v, 2] * share
+        row = first + number
+        places[row, 0] = _cell(x - frame[0], frame[2])
+        places[row, 1] = _cell(frame[1] - y, frame[2])
+        places[row, 2] = (z - frame[3]) * frame[4]
