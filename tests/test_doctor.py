@@ -15,7 +15,7 @@ import pytest
 from click.testing import CliRunner
 
 from mmdgen.cli import doctor
-from mmdgen.render import gl_setup
+from mmdgen.render import devices, gl_setup, gpu_hints
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -182,24 +182,140 @@ def device(**values: object) -> dict[str, object]:
 
 
 def test_a_device_is_described_with_what_identifies_it() -> None:
-    gpu = device(renderer="NVIDIA H100", version="4.6", cuda=3, render_node="/dev/dri/renderD128", drm="/dev/dri/card0")
-    assert doctor._device_line(gpu) == "0: NVIDIA H100 CUDA 3 /dev/dri/renderD128"
-    assert doctor._device_line(device(problem="eglInitialize failed")) == "0: unusable (eglInitialize failed)"
-    assert doctor._device_line(device(software=True, renderer="llvmpipe")) == "0: llvmpipe (software)"
+    def line(**values: object) -> str:
+        return devices.Device.of(device(**values)).line()
+
+    gpu = line(
+        renderer="NVIDIA H100", version="4.6.0 NVIDIA 565.77", cuda=3, uuid="05d3", render_node="/dev/dri/renderD128"
+    )
+    assert gpu == "0: NVIDIA H100 CUDA 3 GPU-05d3 /dev/dri/renderD128 OpenGL 4.6.0 NVIDIA 565.77"
+    assert line(problem="eglInitialize failed") == "0: unusable (eglInitialize failed)"
+    assert line(software=True, renderer="llvmpipe", version="4.5") == "0: llvmpipe (software) OpenGL 4.5"
 
 
-def test_a_gpu_that_is_not_offered_for_drawing_is_explained(monkeypatch: pytest.MonkeyPatch) -> None:
-    real = Path.exists
-    monkeypatch.setattr(Path, "exists", lambda path: str(path) == "/dev/nvidiactl" or real(path))
+def test_the_devices_and_what_auto_takes_are_in_the_report(monkeypatch: pytest.MonkeyPatch) -> None:
+    gpu = device(index=1, renderer="NVIDIA H100", version="4.6", cuda=0)
+    probe = gl_setup.GlProbe(True, "", (device(renderer="llvmpipe", version="4.5", software=True), gpu))
+    monkeypatch.setattr(gl_setup, "probe", lambda every_device=False: probe)
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+    drawn: list[int | None] = []
+    monkeypatch.setattr(doctor, "_draw", lambda index: drawn.append(index) or {})
+    report = doctor.examine()
+    assert drawn == [1], "the test picture is drawn by the device that a run would take"
+    rows = dict(doctor._lines(report))
+    assert rows["auto"] == "mmdgen render --device auto takes 1"
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "7")
+    report = doctor.examine()
+    assert not report["ok"]
+    assert "no device for 7" in report["problems"][0]["what"]
 
-    def missing(name: str) -> None:
-        raise OSError(name)
 
-    monkeypatch.setattr(gl_setup.ctypes, "CDLL", missing)
-    software = gl_setup.GlProbe(True, "", (device(software=True, version="4.5"),))
-    assert "NVIDIA_DRIVER_CAPABILITIES" in " ".join(gl_setup.gpu_hints(software))
-    gpu = gl_setup.GlProbe(True, "", (device(version="4.6"), device(software=True, version="4.5")))
-    assert gl_setup.gpu_hints(gpu) == []
-    monkeypatch.setattr(gl_setup.ctypes, "CDLL", lambda name: None)
-    monkeypatch.setattr(gl_setup, "_ICD_FOLDERS", ("/nonexistent",))
-    assert "10_nvidia.json" in " ".join(gl_setup.gpu_hints(software))
+# --- what keeps a GPU from drawing: one faked machine for each explanation --------------------------------------------
+
+SOFTWARE_ONLY = gl_setup.GlProbe(True, "", (device(software=True, renderer="llvmpipe", version="4.5"),))
+
+
+def machine(
+    root: Path, *files: str, loads: bool = False, locked: tuple[str, ...] = (), **environment: str
+) -> gpu_hints.Surroundings:
+    """A machine with these files, whose loader finds NVIDIA's EGL or not; `locked` ones may not be used."""
+    for file in files:
+        path = root / file.lstrip("/")
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text("")
+    return gpu_hints.Surroundings(
+        root, environment, lambda library: loads, lambda path: "/" + str(path.relative_to(root)) not in locked
+    )
+
+
+DRIVER = ("/dev/nvidiactl", "/dev/nvidia0", "/dev/nvidia-uvm", "/proc/driver/nvidia/version")
+ICD = "/usr/share/glvnd/egl_vendor.d/10_nvidia.json"
+
+
+@pytest.mark.parametrize(
+    ("files", "settings", "words"),
+    [
+        pytest.param(
+            (*DRIVER, "/.dockerenv"),
+            {"NVIDIA_DRIVER_CAPABILITIES": "compute,utility"},
+            ["NVIDIA_DRIVER_CAPABILITIES=compute,utility lacks graphics", "NVIDIA_DRIVER_CAPABILITIES=all"],
+            id="container without graphics",
+        ),
+        pytest.param(
+            (*DRIVER, "/.dockerenv"), {}, ["docker run --gpus all", "Apptainer --nv"], id="container says nothing"
+        ),
+        pytest.param(
+            (*DRIVER, "/run/.containerenv"),
+            {"NVIDIA_DRIVER_CAPABILITIES": "all"},
+            ["the machine's own driver", "libnvidia-gl"],
+            id="the host's driver has no EGL",
+        ),
+        pytest.param(DRIVER, {}, ["in a container", "headless"], id="no container"),
+        pytest.param((*DRIVER,), {"loads": True}, ["no EGL vendor file", gpu_hints.VENDOR_FILE, ICD], id="no ICD"),
+        pytest.param(
+            (*DRIVER, ICD),
+            {"loads": True, "__EGL_VENDOR_LIBRARY_FILENAMES": "/usr/share/glvnd/egl_vendor.d/50_mesa.json"},
+            ["__EGL_VENDOR_LIBRARY_FILENAMES=", "unset it"],
+            id="variable hides the ICD",
+        ),
+        pytest.param(
+            (*DRIVER, ICD, "/opt/vendors/50_mesa.json"),
+            {"loads": True, "__EGL_VENDOR_LIBRARY_DIRS": "/opt/vendors"},
+            ["__EGL_VENDOR_LIBRARY_DIRS=", "unset it"],
+            id="variable hides the folder",
+        ),
+        pytest.param(("/dev/nvidiactl", ICD), {"loads": True}, ["no GPU was given", "--gres=gpu"], id="no GPU given"),
+        pytest.param(
+            (*DRIVER, ICD), {"loads": True, "locked": ("/dev/nvidia0",)}, ["/dev/nvidia0 may not"], id="not for me"
+        ),
+        pytest.param((*DRIVER, ICD), {"loads": True}, ["version", "MIG"], id="all there"),
+    ],
+)
+def test_why_an_nvidia_gpu_does_not_draw(tmp_path: Path, files: tuple[str, ...], settings: dict, words: list) -> None:
+    hints = gpu_hints.gpu_hints(SOFTWARE_ONLY, machine(tmp_path, *files, **settings))
+    assert hints[0] == "there is an NVIDIA driver, but EGL does not offer its GPU for drawing"
+    assert len(hints) == 2
+    for word in words:
+        assert word in hints[1]
+
+
+def test_a_vendor_folder_of_ones_own_does_not_hide_nvidia(tmp_path: Path) -> None:
+    around = machine(
+        tmp_path, *DRIVER, "/opt/vendors/10_nvidia.json", loads=True, __EGL_VENDOR_LIBRARY_DIRS="/opt/vendors"
+    )
+    assert "unset" not in " ".join(gpu_hints.gpu_hints(SOFTWARE_ONLY, around))
+
+
+def test_machines_whose_gpus_draw_or_that_have_none_get_no_hint(tmp_path: Path) -> None:
+    gpu = gl_setup.GlProbe(True, "", (device(renderer="NVIDIA H100", version="4.6", cuda=0), *SOFTWARE_ONLY.devices))
+    around = machine(tmp_path / "gpu", *DRIVER, loads=True)
+    assert gpu_hints.gpu_hints(gpu, around) == []
+    assert gpu_hints.gpu_hints(SOFTWARE_ONLY, machine(tmp_path / "none")) == []
+    around = machine(tmp_path / "four", *DRIVER, "/dev/nvidia1", "/dev/nvidia2", "/dev/nvidia3", loads=True)
+    (hint,) = gpu_hints.gpu_hints(gpu, around)
+    assert "1 of the 4 NVIDIA GPUs" in hint
+
+
+def test_why_a_mesa_gpu_does_not_draw(tmp_path: Path) -> None:
+    locked = machine(tmp_path / "locked", "/dev/dri/renderD128", "/dev/dri/card0", locked=("/dev/dri/renderD128",))
+    (hint,) = gpu_hints.gpu_hints(SOFTWARE_ONLY, locked)
+    assert "/dev/dri/renderD128" in hint
+    assert "group render" in hint
+    (hint,) = gpu_hints.gpu_hints(SOFTWARE_ONLY, machine(tmp_path / "card", "/dev/dri/card0"))
+    assert "renderD*" in hint
+    amd = gl_setup.GlProbe(True, "", (device(renderer="AMD Radeon", version="4.6"),))
+    assert gpu_hints.gpu_hints(amd, locked) == []
+
+
+def test_what_the_assigned_gpus_mean_is_said(tmp_path: Path) -> None:
+    gpus = tuple(device(index=i, renderer="NVIDIA A100", version="4.6", cuda=cuda) for i, cuda in enumerate((1, 0)))
+    found = gl_setup.GlProbe(True, "", (*gpus, device(index=2, software=True, renderer="llvmpipe", version="4.5")))
+
+    def hint(value: str) -> str:
+        around = machine(tmp_path, *DRIVER, "/dev/nvidia1", loads=True, CUDA_VISIBLE_DEVICES=value)
+        return " / ".join(gpu_hints.gpu_hints(found, around))
+
+    assert hint("1") == "CUDA_VISIBLE_DEVICES=1: --device auto draws with EGL device 0"
+    assert hint("0,1") == "CUDA_VISIBLE_DEVICES=0,1: --device auto draws with EGL device 1, 0"
+    assert hint("5").startswith("CUDA_VISIBLE_DEVICES=5: EGL offers no device for 5")
+    assert "software" in hint("")

@@ -623,7 +623,7 @@ def test_unpacked_libraries_are_found_wherever_the_packages_put_them(tmp_path: P
     ]
     assert found["LIBGL_DRIVERS_PATH"] == f"{tmp_path}/usr/lib/x/dri"
     vendors = found["__EGL_VENDOR_LIBRARY_DIRS"].split(":")
-    assert vendors == [f"{tmp_path}/usr/share/glvnd/egl_vendor.d", *gl_setup._ICD_FOLDERS]
+    assert vendors == [f"{tmp_path}/usr/share/glvnd/egl_vendor.d", *gl_setup.ICD_FOLDERS]
 
 
 def test_an_own_library_path_stays_behind_ours(monkeypatch: pytest.MonkeyPatch) -> None:

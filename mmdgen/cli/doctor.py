@@ -18,7 +18,7 @@ import click
 
 from mmdgen import __version__
 from mmdgen.errors import RenderError
-from mmdgen.render import gl_setup
+from mmdgen.render import devices, gl_setup, gpu_hints
 
 # What the core imports; the versions that it needs are in the package's own metadata where it was installed.
 PACKAGES = ("numpy", "numba", "moderngl", "glcontext", "pyrr", "pillow", "h5py", "isal", "zstandard", "click", "tqdm")
@@ -161,14 +161,15 @@ def examine(device: int | None = None) -> dict[str, Any]:
         problems.append({"what": f"OpenGL does not work: {probe.problem}", "how": how})
     elif not problems:
         try:
-            gl.update(_draw(device))
+            gl["auto"] = devices.select(devices.AUTO, devices.devices_of(probe))
+            gl.update(_draw(gl["auto"][0] if device is None else device))
         except RenderError as error:
             problems.append({"what": str(error), "how": "another device (--device), or a newer driver"})
         for check in gl.get("checks", ()):
             if not check["ok"]:
                 what = f"the driver draws wrongly ({check['name']}): {check['detail']}"
                 problems.append({"what": what, "how": "another device (--device), or a newer driver"})
-    hints += gl_setup.gpu_hints(probe)
+    hints += gpu_hints.gpu_hints(probe)
     resources = machine()
     hints += machine_hints(resources)
     return {
@@ -190,15 +191,6 @@ def _size(count: int | None) -> str:
     return f"{count / _GIB:.1f} GiB" if count >= _GIB else f"{count / 2**20:.0f} MiB"
 
 
-def _device_line(device: dict[str, Any]) -> str:
-    parts = [f"{device['index']}:"]
-    parts.append(device.get("renderer") or f"unusable ({device.get('problem', 'not tried')})")
-    parts.append("(software)" if device["software"] else "")
-    parts.append(f"CUDA {device['cuda']}" if device["cuda"] is not None else "")
-    parts.append(device["render_node"] or device["drm"])
-    return " ".join(part for part in parts if part)
-
-
 def _lines(report: dict[str, Any]) -> list[tuple[str, str]]:
     """Return the report for people: (heading, text) in order."""
     gl, machine_ = report["gl"], report["machine"]
@@ -208,7 +200,9 @@ def _lines(report: dict[str, Any]) -> list[tuple[str, str]]:
         ("python", f"{report['python']['version']}, {report['python']['executable']}"),
         ("packages", ", ".join(f"{name} {version or 'MISSING'}" for name, version in report["packages"].items())),
     ]
-    rows += [("GL devices", _device_line(device)) for device in gl["devices"]] or [("GL devices", "none")]
+    rows += [("GL devices", devices.Device.of(device).line()) for device in gl["devices"]] or [("GL devices", "none")]
+    if any(index is not None for index in gl.get("auto", ())):
+        rows.append(("auto", f"mmdgen render --device auto takes {', '.join(str(index) for index in gl['auto'])}"))
     rows += [("GL files", path) for path in gl["libraries"]]
     if "context" in gl:
         context = gl["context"]

@@ -31,7 +31,7 @@ _OTHER_SYSTEMS = {
 }
 _PROBE_TIMEOUT_S = 60.0
 _LIBRARY_PATTERNS = ("usr/lib/*/lib*.so*", "usr/lib/lib*.so*", "lib/*/lib*.so*", "lib/lib*.so*")  # merged /usr or not
-_ICD_FOLDERS = ("/etc/glvnd/egl_vendor.d", "/usr/share/glvnd/egl_vendor.d")
+ICD_FOLDERS = ("/etc/glvnd/egl_vendor.d", "/usr/share/glvnd/egl_vendor.d")
 
 Log = Callable[[str], None]
 
@@ -101,7 +101,7 @@ def environment_for(folder: Path) -> dict[str, str]:
     """
     libraries = {path.parent for pattern in _LIBRARY_PATTERNS for path in folder.glob(pattern)}
     drivers = [path for path in folder.glob("usr/lib/*/dri") if path.is_dir()]
-    vendors = [folder / "usr/share/glvnd/egl_vendor.d", *map(Path, _ICD_FOLDERS)]  # the machine's own stay in force
+    vendors = [folder / "usr/share/glvnd/egl_vendor.d", *map(Path, ICD_FOLDERS)]  # the machine's own stay in force
     environment = {"LD_LIBRARY_PATH": libraries, "LIBGL_DRIVERS_PATH": drivers}
     joined = {name: ":".join(sorted(map(str, paths))) for name, paths in environment.items() if paths}
     # glcontext would ask ldconfig and gcc for the libraries' names, and they know nothing of this folder.
@@ -207,27 +207,3 @@ def _os_release() -> dict[str, str]:
         return {}
     pairs = (line.partition("=") for line in lines if "=" in line)
     return {key: value.strip("\"'") for key, _, value in pairs}
-
-
-def gpu_hints(found: GlProbe) -> list[str]:
-    """Return what keeps a GPU that this machine has from being used for drawing; empty if nothing does."""
-    if not Path("/dev/nvidiactl").exists() and not Path("/proc/driver/nvidia/version").exists():
-        return []
-    if any(device.get("version") and not device["software"] for device in found.devices):
-        return []
-    hints = ["there is an NVIDIA driver, but EGL does not offer its GPU for drawing"]
-    try:
-        ctypes.CDLL("libEGL_nvidia.so.0")
-    except OSError:
-        hints.append(
-            "libEGL_nvidia.so.0 is not visible: in a container, start it with NVIDIA_DRIVER_CAPABILITIES=all "
-            "(or compute,utility,graphics); on the machine itself, install the driver's GL libraries"
-        )
-        return hints
-    if not [path for folder in _ICD_FOLDERS for path in Path(folder).glob("*nvidia*.json")]:
-        hints.append(
-            "no EGL vendor file names the NVIDIA library: write "
-            '{"file_format_version": "1.0.0", "ICD": {"library_path": "libEGL_nvidia.so.0"}} '
-            "to /usr/share/glvnd/egl_vendor.d/10_nvidia.json"
-        )
-    return hints
