@@ -23,6 +23,7 @@ COMMANDS = {
     "pose": ("mmdgen.cli.pose", "Pose a picture with trained networks: one picture, a film, or live on a page."),
     "inspect": ("mmdgen.cli.inspect", "Show what a model or a shard contains."),
     "preview": ("mmdgen.cli.preview", "Make a contact sheet of a dataset."),
+    "report": ("mmdgen.cli.report", "Write one HTML page about a dataset: poses, pictures, failures, sizes, timings."),
     "verify": ("mmdgen.cli.verify", "Check a dataset: hashes, shapes, ranges, splits."),
     "export": ("mmdgen.cli.export", "Export a dataset as Parquet (Hugging Face), WebDataset tar files or PNG files."),
     "remove-model": ("mmdgen.cli.remove", "Take models out of a finished dataset, by hash."),

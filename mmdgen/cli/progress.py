@@ -67,6 +67,10 @@ class ProgressView:
         """Show that `done` of `total` shards have been joined."""
         self._count("merge", "shards", done, total)
 
+    def report(self, done: int, total: int) -> None:
+        """Show that `done` of `total` shards of a dataset have been looked into."""
+        self._count("report", "shards", done, total)
+
     def verify(self, done: int, total: int) -> None:
         """Show that `done` of `total` samples of a dataset have been checked."""
         self._count("verify", "samples", done, total)

@@ -27,7 +27,8 @@ _COLUMNS = (
     ("missing", "textures whose file was not found", True),
 )
 
-_STYLE = """
+# What pages of reports have in common.
+BASE_STYLE = """
 :root { color-scheme: light dark; --back: #fff; --text: #1b1b1f; --soft: #5b5b66; --line: #c9c9d2; --card: #f4f4f7;
   --good: #17642f; --mended: #7a4a00; --bad: #a3141f; --link: #0b4fb3; }
 @media (prefers-color-scheme: dark) { :root { --back: #17171a; --text: #ececf1; --soft: #b2b2be; --line: #45454f;
@@ -35,7 +36,6 @@ _STYLE = """
 body { margin: 0 auto; padding: 1rem; max-width: 110rem; background: var(--back); color: var(--text);
   font: 15px/1.45 system-ui, sans-serif; }
 a { color: var(--link); } .soft { color: var(--soft); } .path { overflow-wrap: anywhere; } td.path { min-width: 16rem; }
-#models td:nth-child(n+3):nth-child(-n+5) { min-width: 9rem; }
 table { border-collapse: collapse; } caption { text-align: left; font-weight: 600; padding: .3rem 0; }
 th, td { border: 1px solid var(--line); padding: .25rem .5rem; text-align: left; vertical-align: top; }
 td.number { text-align: right; font-variant-numeric: tabular-nums; white-space: nowrap; }
@@ -47,6 +47,12 @@ th[aria-sort=descending] button::after { content: " \\25bc"; }
 .ok { color: var(--good); } .repaired { color: var(--mended); } .rejected { color: var(--bad); }
 .ok, .repaired, .rejected { font-weight: 600; } fieldset, .filter { display: flex; flex-wrap: wrap; gap: 1rem;
   margin: .7rem 0; border: 0; padding: 0; } legend { float: left; margin-right: 1rem; }
+"""
+
+_STYLE = (
+    BASE_STYLE
+    + """
+#models td:nth-child(n+3):nth-child(-n+5) { min-width: 9rem; }
 article { background: var(--card); border: 1px solid var(--line); border-radius: .4rem; padding: .6rem .9rem;
   margin: 1rem 0; content-visibility: auto; contain-intrinsic-size: auto 34rem; }
 article h3 { margin: 0 0 .3rem; } .pictures { display: flex; flex-wrap: wrap; gap: .6rem; margin-top: .6rem; }
@@ -61,6 +67,7 @@ body[data-ground=green] .ground { background: #0f0; }
   background: #f0f; } .ruled::before { top: 25%; } .ruled::after { top: 75%; }
 [hidden] { display: none !important; }
 """
+)
 
 _SCRIPT = """
 'use strict';
@@ -172,22 +179,23 @@ def _summary(summary: dict[str, Any]) -> str:
     status = summary["status"]
     counts = [("files", summary["files"]), *status.items()]
     counts += [(name, summary[name]) for name in ("with pictures", "with missing textures", "doubtful", "problems")]
-    tables = [_table("Files", ("", "count"), counts)]
+    tables = [table("Files", ("", "count"), counts)]
     if summary["reasons"]:
-        tables.append(_table("Reasons of rejection", ("code", "files"), summary["reasons"].items()))
+        tables.append(table("Reasons of rejection", ("code", "files"), summary["reasons"].items()))
     if summary["diagnostics"]:
         rows = [(code, item["files"], item["found"]) for code, item in summary["diagnostics"].items()]
-        tables.append(_table("Diagnostics", ("code", "files", "found"), rows))
+        tables.append(table("Diagnostics", ("code", "files", "found"), rows))
     times = [
         (stage, item["count"], *(_time(item[name]) for name in ("median", "p90", "max")))
         for stage, item in summary["seconds"].items()
     ]
     heads = ("stage", "files", "median", "90th percentile", "longest")
-    tables.append(_table("Time a file, milliseconds", heads, times, "time"))
+    tables.append(table("Time a file, milliseconds", heads, times, "time"))
     return f'<div class="tables">\n{"".join(tables)}</div>'
 
 
-def _table(caption: str, heads: Iterable[str], rows: Iterable[Iterable[object]], mark: str = "") -> str:
+def table(caption: str, heads: Iterable[str], rows: Iterable[Iterable[object]], mark: str = "") -> str:
+    """Return a table whose rows begin with their name; the other cells are numbers. Texts must be printable."""
     head = "".join(f'<th scope="col">{text(name)}</th>' for name in heads)
     lines = []
     for first, *others in rows:
