@@ -121,12 +121,15 @@ def remove_models(out: Path, hashes: Sequence[str], *, progress: Progress | None
     anything is changed, or when something cannot be written.
     """
     removal = find_removal(out, hashes)
-    if not removal.models and not _pending(out):
+    if not removal.models and not _pending(out) and not (out / WORK_FOLDER).exists():
         return removal
     with sole_writer(out):
         if find_removal(out, hashes) != removal:
             raise ConfigError(f"{out} has just been changed by somebody else; give the same command again")
         before = _manifest_before(out)
+        if not removal.models and not _pending(out):  # killed when only the lock was left
+            shutil.rmtree(out / WORK_FOLDER, ignore_errors=True)
+            return removal
         try:
             if not (out / WORK_FOLDER / MANIFEST_BEFORE).exists():
                 _check_whole(out, before, removal.models)
@@ -217,6 +220,8 @@ def _check_whole(out: Path, manifest: Manifest, models: Collection[str]) -> None
     plan = manifest.files.get(PLAN_FILE)
     if plan is not None and (not (out / PLAN_FILE).is_file() or sha256_file(out / PLAN_FILE) != plan):
         raise DatasetError(f"{out / PLAN_FILE}: is missing or was changed; put it back from a copy")
+    if plan is not None:
+        parse_plan(out)  # raises when this version cannot read it
     for info in _shards(manifest):
         if models_of(info).isdisjoint(models):
             continue
