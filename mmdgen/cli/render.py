@@ -18,6 +18,7 @@ from mmdgen.cli.lists import list_options, make_gate
 from mmdgen.cli.placing import PlaceType, is_finished, part_options, place_for, show_part, staging_option
 from mmdgen.cli.progress import ProgressView, interruptible
 from mmdgen.cli.progress import option as progress_option
+from mmdgen.cli.renderer import chosen_backend, renderer_option
 from mmdgen.dataset.codec_streams import require_codec
 from mmdgen.dataset.remote import RemotePath
 from mmdgen.dataset.schema import CODECS, DEFLATE
@@ -105,6 +106,7 @@ def default_annotations() -> Path | None:
     help="Processes [one a core; with a GPU one for two cores, 8 at most]; with Ray, actors.",
 )
 @engine_options
+@renderer_option
 @device_option
 @click.option("--size", type=click.IntRange(16, 4096), default=256, show_default=True, help="Pixels a side.")
 @click.option(
@@ -167,6 +169,7 @@ def command(
     workers: int | None,
     engine: str,
     ray_address: str | None,
+    renderer: str,
     device: Choice,
     size: int,
     samples: str,
@@ -209,6 +212,7 @@ def command(
       mmdgen render --models models --poses 500000 --out out/d --part 3/16
     """
     processes = workers if engine == LOCAL else None  # of this machine
+    backend = chosen_backend(renderer, device, flow=flow)
     counts: dict[str, int] = dict(zip(SPLITS, (poses, validation_poses, test_poses), strict=True))
     if not any(counts.values()):
         raise click.UsageError("say how many samples: --poses N (or --validation-poses, --test-poses)")
@@ -283,7 +287,12 @@ def command(
             if dry_run or plan_only:
                 _show_plan(plan, out, workers, as_json, dry_run)
                 return
-            settings: dict[str, Any] = {"device": device, "engine": crew, "on_progress": view.render}
+            settings: dict[str, Any] = {
+                "backend": backend,
+                "device": device,
+                "engine": crew,
+                "on_progress": view.render,
+            }
             if part is None:
                 summary = run(plan, source, place, workers=workers, **settings)
             else:

@@ -7,19 +7,27 @@ tests can plan, resume and crash with a renderer that needs none.
 from __future__ import annotations
 
 import inspect
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any, Protocol
 
 import numpy as np
 
+from mmdgen.errors import ConfigError, RenderError
 from mmdgen.generate.catalogue import UsableModel
 from mmdgen.generate.worker import resolve
 from mmdgen.pose.vocabulary import PoseVocabulary
+from mmdgen.render import devices
 from mmdgen.render.view import View
 
 DEFAULT_BACKEND = "mmdgen.generate.gl_backend:GlBackend"
+CPU_BACKEND = "mmdgen.generate.cpu_backend:CpuBackend"
+AUTO_BACKEND = "mmdgen.generate.cpu_backend:AutoBackend"
+
+GL, CPU = "gl", "cpu"
+# By name: a GPU where one can draw, else our own rasteriser; OpenGL, in software too; our own rasteriser.
+RENDERERS = {devices.AUTO: AUTO_BACKEND, GL: DEFAULT_BACKEND, CPU: CPU_BACKEND}
 
 
 class DrawnScene(Protocol):
@@ -57,6 +65,31 @@ class Backend(Protocol):
         ...
 
     def close(self) -> None: ...
+
+
+def backend_named(renderer: str, *, flow: bool) -> str:
+    """Return the backend of a renderer, one of `RENDERERS`; flows are drawn with OpenGL only. Raises `ConfigError`."""
+    if renderer not in RENDERERS:
+        raise ConfigError(f"a renderer is one of {', '.join(RENDERERS)}, found {renderer!r}")
+    if flow and renderer == CPU:
+        raise ConfigError("flow is drawn with OpenGL only: use --renderer gl or auto, or leave out --flow")
+    return DEFAULT_BACKEND if flow else RENDERERS[renderer]
+
+
+def devices_for(backend: str, choice: devices.Choice, say: Callable[[str], None]) -> tuple[int | None, ...]:
+    """Return the devices that draw for `choice` (`devices.resolve`); (None,) where a backend draws without any.
+
+    Where `AUTO_BACKEND` may take what there is and OpenGL does not work, `say` is told why our own rasteriser draws.
+    """
+    if backend == CPU_BACKEND:
+        return (None,)
+    try:
+        return devices.resolve(choice, say)
+    except RenderError as error:
+        if backend != AUTO_BACKEND or choice not in (None, devices.AUTO):
+            raise
+        say(f"drawing on the processor: {error}")
+        return (None,)
 
 
 def make_backend(name: str, device: int | str | None = None) -> Backend:

@@ -16,12 +16,12 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from mmdgen.errors import EngineError
-from mmdgen.generate.backend import DEFAULT_BACKEND
+from mmdgen.generate.backend import DEFAULT_BACKEND, devices_for
 from mmdgen.generate.plan import Plan
 from mmdgen.generate.pool import Death, Event, Pool
 from mmdgen.generate.remote import remote_of
 from mmdgen.generate.shard import WORK_FOLDER, ShardResult, ShardTask, read_lock
-from mmdgen.render.devices import Choice, resolve
+from mmdgen.render.devices import Choice
 
 # Processes that share one GPU, at most. Each has a thread that draws (and mostly waits for the GPU), one that loads and
 # one that compresses: about two cores' work (docs/performance.md has the arithmetic).
@@ -136,7 +136,7 @@ def render_shards(
     size = min(workers or default_workers(), max(1, len(indices)))
     tally = Tally.of(plan, indices, on_progress)
     tally.tell("start")
-    devices = resolve(device, lambda line: tally.tell("device", line))
+    devices = devices_for(backend, device, lambda line: tally.tell("device", line))
     variants = [{} if index is None else {"device": index} for index in devices]
     hardware = hardware_workers(len(variants))
     probing = workers is None and size > hardware

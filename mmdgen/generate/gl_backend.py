@@ -30,17 +30,12 @@ class GlBackend:
         return self._renderer.report()
 
     def prepare(self, path: Path, model: UsableModel, vocabulary: PoseVocabulary, view: View) -> Prepared:
-        if not path.is_file():
-            raise ModelError("model_missing", f"{path}: the file is no longer there")
-        loaded = load_model(path)
-        change = changed_since(model, loaded.id, texture_fingerprint(loaded.textures))
-        if change:
-            raise ModelError("model_changed", f"{path}: {change}")
-        binding = PoseBinding(vocabulary, model.neck, model.head, model.terms, model.center_x)
-        return prepare_model(loaded, binding, view)
+        return prepare(path, model, vocabulary, view)
 
     def scene(self, prepared: Prepared) -> AbstractContextManager[DrawnScene]:
-        return self._renderer.scene(prepared)
+        scene = self._renderer.scene(prepared)
+        prepared.forget_texels()
+        return scene
 
     def check(self) -> None:
         self._pulse.check()
@@ -48,3 +43,15 @@ class GlBackend:
     def close(self) -> None:
         self._pulse.release()
         self._renderer.release()
+
+
+def prepare(path: Path, model: UsableModel, vocabulary: PoseVocabulary, view: View) -> Prepared:
+    """Load and reduce a model, as `Backend.prepare`; this loads no GL."""
+    if not path.is_file():
+        raise ModelError("model_missing", f"{path}: the file is no longer there")
+    loaded = load_model(path)
+    change = changed_since(model, loaded.id, texture_fingerprint(loaded.textures))
+    if change:
+        raise ModelError("model_changed", f"{path}: {change}")
+    binding = PoseBinding(vocabulary, model.neck, model.head, model.terms, model.center_x)
+    return prepare_model(loaded, binding, view)

@@ -25,12 +25,12 @@ import mmdgen
 from mmdgen.dataset.schema import PLAN_FILE
 from mmdgen.errors import EngineError
 from mmdgen.fsio import sha256_file
+from mmdgen.generate.backend import devices_for
 from mmdgen.generate.engine import WORKER
 from mmdgen.generate.pool import WORKER_ENVIRONMENT, Event, Pool
 from mmdgen.generate.remote import place_at
 from mmdgen.generate.shard import WORK_FOLDER, ShardTask
 from mmdgen.generate.worker import portable
-from mmdgen.render.devices import resolve
 
 TICK = 0.5  # seconds after which `talk` returns with what there is
 LEASE = 15.0  # seconds without the driver after which nobody wants our shards any more; Ray gives a machine up later
@@ -100,8 +100,11 @@ class Host:
             self._check()
             # Ray says how many processors this process may use; each worker takes one.
             os.environ["OMP_NUM_THREADS"] = WORKER_ENVIRONMENT["OMP_NUM_THREADS"]
-            choice = self._config["device"]
-            devices = resolve(choice, lambda line: self._tell("told", None, ("device", f"{platform.node()}: {line}")))
+            backend, choice = self._config["backend"], self._config["device"]
+            where = platform.node()
+            devices = devices_for(
+                backend, choice, lambda line: self._tell("told", None, ("device", f"{where}: {line}"))
+            )
             variants = [{} if index is None else {"device": index} for index in devices]
             logs = Path(self._config["out"]) / WORK_FOLDER
             logs.mkdir(parents=True, exist_ok=True)
