@@ -463,13 +463,17 @@ class TestCommand:
         other = "validation" if split == "train" else "train"
         export_dataset(out, out.with_name("with"), ExportOptions("png", (split,)))
         export_dataset(out, out.with_name("without"), ExportOptions("png", (other,)))
-        (out / "report.html").write_text(SECRET, "utf-8")
+        assert mmdgen("report", out).exit_code == 0
+        shutil.copy(out.with_name("d-report.html"), out / "report.html")
+        (out / "mine.html").write_text("my own page", "utf-8")
         result = mmdgen("remove-model", out, secret)
         assert result.exit_code == 0, result.output
         assert "removed: 1 model with 4 samples" in result.output
         assert secret in result.output
         assert "--deny FILE" in result.output
-        assert f"delete it and export again: {out.with_name('with')}\n" in result.output
+        assert f"delete it and make it again: {out.with_name('with')}\n" in result.output
+        assert f"delete it and make it again: {out.with_name('d-report.html')}\n" in result.output
+        assert (out / "mine.html").exists()
         assert str(out.with_name("without")) not in result.output
         assert not (out / "report.html").exists()
         again = mmdgen("remove-model", out, secret)

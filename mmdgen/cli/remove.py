@@ -70,7 +70,7 @@ def _show(removal: Removal, as_json: bool, dry_run: bool) -> None:
             if not left:
                 click.echo(f"the {split} split {'would have' if dry_run else 'has'} no sample left")
         click.echo("so that no later dataset has them, put these hashes on a list for mmdgen render --deny FILE")
-    for path in removal.exports:
-        click.echo(f"an export still has them: delete it and export again: {path}")
+    for path in removal.copies:
+        click.echo(f"this still has them: delete it and make it again: {path}")
     if dry_run:
         click.echo("nothing was changed (--dry-run)")

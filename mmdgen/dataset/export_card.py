@@ -9,7 +9,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from mmdgen.dataset.card import HINT_MEANINGS
+from mmdgen.dataset.credits import HINT_MEANINGS
 from mmdgen.dataset.export_parquet import features
 from mmdgen.dataset.export_rows import Job, JobResult, atomic_stream
 from mmdgen.dataset.manifest import Manifest

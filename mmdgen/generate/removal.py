@@ -11,6 +11,7 @@ shards, the files around them, the new manifest; `.work` goes last.
 
 from __future__ import annotations
 
+import contextlib
 import json
 import shutil
 from collections.abc import Callable, Collection, Iterable, Sequence
@@ -35,6 +36,7 @@ from mmdgen.dataset.schema import (
 from mmdgen.dataset.shard_copy import shard_without
 from mmdgen.errors import ConfigError, DatasetError
 from mmdgen.fsio import sha256_file, sync_directory, write_atomic, write_json
+from mmdgen.generate.dataset_report import default_page
 from mmdgen.generate.lists import DIGITS, LEAST_DIGITS
 from mmdgen.generate.options import command_line
 from mmdgen.generate.parts_locks import LOCK_FILE, sole_writer, sweep
@@ -53,7 +55,7 @@ class Removal:
 
     `samples` are those that go, by split; `shards` the files to be written anew; `rows` how many lines of failures and
     rejections go. `bytes` is the size of those shards, `left` the samples that stay. `already` are models that were
-    removed before, `exports` the folders beside the dataset that still have a model.
+    removed before, `copies` the exports and the report beside the dataset that still show a model.
     """
 
     out: Path
@@ -65,7 +67,7 @@ class Removal:
     bytes: int
     left: dict[str, int]
     already: tuple[str, ...] = ()
-    exports: tuple[Path, ...] = ()
+    copies: tuple[Path, ...] = ()
 
     def to_json(self) -> dict[str, Any]:
         return {
@@ -78,7 +80,7 @@ class Removal:
             "rows": self.rows,
             "bytes": self.bytes,
             "samples_left": self.left,
-            "exports": [str(path) for path in self.exports],
+            "copies": [str(path) for path in self.copies],
         }
 
 
@@ -109,7 +111,7 @@ def find_removal(out: Path, hashes: Sequence[str]) -> Removal:
         sum(info.bytes for info in affected),
         left,
         tuple(sorted(asked & set(manifest.removed))),
-        tuple(_exports_with(out, {*models, *asked})),
+        tuple(_copies_with(out, {*models, *asked})),
     )
 
 
@@ -324,18 +326,23 @@ def _lines_without(path: Path, models: Collection[str]) -> bytes:
 
 
 def _reports(out: Path) -> list[Path]:
-    """Return what other commands may have made of the dataset in its folder, which shows what is no longer there."""
-    return sorted(path for path in out.glob("*.html") if path.is_file())
+    """Return the pages of `mmdgen report` in the dataset's folder, which show what is no longer there."""
+    return sorted(path for path in out.glob("*.html") if path.is_file() and b"<h1>Dataset " in path.read_bytes())
 
 
-def _exports_with(out: Path, models: Collection[str]) -> list[Path]:
-    """Return the folders beside the dataset that hold an export with one of the models."""
+def _copies_with(out: Path, models: Collection[str]) -> list[Path]:
+    """Return the exports beside the dataset that hold one of the models, and the report, which names and shows them."""
     found = []
     for path in sorted(out.absolute().parent.glob("*/export.json")):
         try:
             lines = (path.parent / "models.jsonl").read_bytes().splitlines()
             if any(json.loads(line)["sha256"] in models for line in lines):
-                found.append(out.parent / path.parent.name)
+                found.append(path.parent)
         except (OSError, ValueError, KeyError, TypeError):
             continue
+    with contextlib.suppress(OSError, ConfigError):
+        page = default_page(out)
+        content = page.read_bytes()
+        if any(sha256[:16].encode() in content for sha256 in models):
+            found.append(page)
     return found
