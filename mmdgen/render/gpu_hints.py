@@ -144,8 +144,8 @@ def _mesa(listed: Sequence[devices.Device], around: Surroundings) -> list[str]:
     locked = [path for path in nodes if not around.usable(path)]
     if locked:
         return [
-            f"/dev/dri/{locked[0].name} may not be read and written by this user: be in the group render or video; in a "
-            "container give --device /dev/dri and --group-add with that group's number"
+            f"/dev/dri/{locked[0].name} may not be read and written by this user: be in the group render or video; in "
+            "a container give --device /dev/dri and --group-add with that group's number"
         ]
     if around.files("/dev/dri", "card*") and not nodes:
         return ["/dev/dri has no renderD*: the GPU's kernel driver offers no rendering"]
