@@ -1,4 +1,8 @@
-"""The dataset card: a README.md that says what the dataset is, how to read it, how it was made and what to mind."""
+"""The dataset card: a README.md that says what the dataset is, how to read it, how it was made and what to mind.
+
+Its head is YAML as Hugging Face reads it. However many models there are, it stays short: sources are summed up, a few
+models are listed, and everything else is in provenance.jsonl.
+"""
 
 from __future__ import annotations
 
@@ -7,27 +11,25 @@ from collections import Counter
 from collections.abc import Iterable, Mapping
 from typing import Any
 
+from mmdgen.dataset.credits import HINT_MEANINGS, HINT_TASKS, by_source, hint_counts, is_silent
 from mmdgen.dataset.manifest import Manifest
 from mmdgen.dataset.schema import COLOR, DEFLATE, SPLITS, ZSTD, fields
 
-HINT_MEANINGS = {
-    "no_ai": "words against machine learning or generative AI",
-    "no_commercial": "words against commercial use",
-    "no_redistribution": "words against redistribution",
-    "r18": "words about adult use",
-}
-
 _MODELS_SHOWN = 40
+_SOURCES_SHOWN = 40
+_SIZES = ((1_000, "n<1K"), (10_000, "1K<n<10K"), (100_000, "10K<n<100K"), (1_000_000, "100K<n<1M"))
 
 
 def dataset_card(manifest: Manifest, provenance: Iterable[Mapping[str, Any]] = (), *, command: str = "") -> str:
     """Return the text of the dataset's README.md (Markdown).
 
-    `provenance` are the models' rows of provenance.jsonl: their `hints` are summed up and their `texts` counted.
+    `provenance` are the models' rows of provenance.jsonl: their `hints` are summed up, their `texts` counted, and who
+    made them is quoted in a line.
     `command` is how the dataset was made, where the caller knows it; it must not contain paths of the machine.
     """
     rows = {str(row.get("sha256", "")): row for row in provenance}
     parts = [
+        _head(manifest),
         _summary(manifest),
         _splits(manifest),
         _pose(manifest),
@@ -39,6 +41,29 @@ def dataset_card(manifest: Manifest, provenance: Iterable[Mapping[str, Any]] = (
         _notes(manifest),
     ]
     return "\n\n".join(part.strip("\n") for part in parts if part) + "\n"
+
+
+def _head(manifest: Manifest) -> str:
+    samples = sum(manifest.samples(split) for split in SPLITS)
+    size = next((name for most, name in _SIZES if samples < most), "1M<n<10M")
+    lines = ["---", "pretty_name: Posed anime heads"]
+    if _procedural(manifest):
+        lines.append("license: cc0-1.0")
+    else:
+        lines += ["license: other", "license_name: terms-of-the-models-authors"]
+    lines += ["task_categories:", "- image-to-image", "tags:", "- anime", "- mmd", "- hdf5", "- mmdgen"]
+    lines += ["size_categories:", f"- {size}", "viewer: false", "dataset_info:", "  splits:"]
+    for split in SPLITS:
+        shards = manifest.shards.get(split, ())
+        if shards:
+            lines += [f"  - name: {split}", f"    num_examples: {manifest.samples(split)}"]
+            lines.append(f"    num_bytes: {sum(shard.bytes for shard in shards)}")
+    return "\n".join([*lines, "---"])
+
+
+def _procedural(manifest: Manifest) -> bool:
+    """Return whether mmdgen made all the characters itself."""
+    return manifest.config.settings.get("characters") is not None
 
 
 def _summary(manifest: Manifest) -> str:
@@ -190,29 +215,58 @@ def _models(manifest: Manifest, rows: Mapping[str, Mapping[str, Any]]) -> str:
 
 
 def _terms(manifest: Manifest, rows: Mapping[str, Mapping[str, Any]]) -> str:
+    title = "## Credits and terms of use"
+    if _procedural(manifest):
+        return f"{title}\n\nmmdgen made all the characters by itself (CC0 1.0): nobody has to be asked."
     if not rows:
         return ""
     used = [rows[model.sha256] for model in manifest.models if model.sha256 in rows]
-    texts = sum(bool(row.get("texts") or row.get("comment")) for row in used)
+    told = sum(not is_silent(row) for row in used)
+    count = len(manifest.models)
     lines = [
-        "## Credits and terms of use",
+        title,
         "",
-        f"The characters belong to their authors. {texts:,} of {len(manifest.models):,} came with a comment or a "
+        f"The characters belong to their authors. {told:,} of {count:,} came with a comment or a "
         "readme: their words are in `provenance.jsonl`. Read them before you use or pass on this dataset; many authors "
         "allow neither redistribution nor commercial use, and some no machine learning.",
+        "",
+        *_before_publishing(hint_counts(used), count - told),
+        "",
+        "Where the characters come from, and what was found about their makers:",
+        "",
+        "| from | split | characters | samples | hints | credits |",
+        "|---|---|---:|---:|---|---|",
     ]
-    counts = Counter(str(hint) for row in used for hint in row.get("hints", ()))
-    if counts:
-        lines += [
-            "",
-            "Found by keywords; hints for where to look first, not legal findings:",
-            "",
-            "| hint | characters |",
-            "|---|---:|",
-        ]
-        for hint, count in sorted(counts.items()):
-            lines.append(f"| {_cell(HINT_MEANINGS.get(hint, hint))} | {count:,} |")
+    sources = by_source(manifest.models, rows)
+    for entry in sources[:_SOURCES_SHOWN]:
+        hints = ", ".join(f"{hint} {number}" for hint, number in sorted(entry.hints.items()))
+        credits = " / ".join(line for line, _ in entry.lines.most_common(2))
+        lines.append(
+            f"| {_cell(entry.source) or '-'} | {entry.split} | {entry.models:,} | {entry.samples:,} | {_cell(hints)} | "
+            f"{_cell(credits)} |"
+        )
+    if len(sources) > _SOURCES_SHOWN:
+        lines += ["", f"... and {len(sources) - _SOURCES_SHOWN:,} more folders: see `provenance.jsonl`."]
     return "\n".join(lines)
+
+
+def _before_publishing(counts: Mapping[str, int], silent: int) -> list[str]:
+    """Return lines on what has to be asked for, by what was found."""
+    lines = [
+        "**Before you publish or train:**",
+        "",
+        "| found by keywords: hints for where to look first, not legal findings | characters | what to do |",
+        "|---|---:|---|",
+    ]
+    for hint, number in sorted(counts.items()):
+        meaning, task = HINT_MEANINGS.get(hint, hint), HINT_TASKS.get(hint, "read what the authors say")
+        lines.append(f"| {_cell(meaning)} | {number:,} | {_cell(task)} |")
+    lines.append(f"| no word about makers or terms | {silent:,} | find out who made them; silence is no permission |")
+    return [
+        *lines,
+        "",
+        "An author who asks to be left out must be: `mmdgen remove-model` takes a model out of the dataset.",
+    ]
 
 
 def _notes(manifest: Manifest) -> str:
@@ -224,6 +278,11 @@ def _notes(manifest: Manifest) -> str:
     if manifest.failures:
         notes.append(
             f"Models or samples that failed while rendering: {len(manifest.failures):,}. manifest.json lists them."
+        )
+    if manifest.removed:
+        notes.append(
+            f"Characters that were taken out after the dataset was made: {len(manifest.removed):,}. Only the hashes of "
+            "their files are kept, in manifest.json and plan.json."
         )
     notes += [
         "Heads and morphs were found automatically where no person had marked them: a few characters may close an eye "
