@@ -203,7 +203,7 @@ def render(given: argparse.Namespace) -> dict[str, Any]:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
     modes = parser.add_subparsers(dest="mode", required=True)
     one = modes.add_parser("memory", help="one renderer in this process")
     one.add_argument("--models", type=int, default=60)

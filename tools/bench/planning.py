@@ -139,7 +139,7 @@ def measure(models: int, poses: int, shard_size: int, repeats: int) -> dict[str,
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("--models", type=int, default=8000)
     parser.add_argument("--poses", type=int, default=1_000_000)
     parser.add_argument("--shard-size", type=int, default=0)
