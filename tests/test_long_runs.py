@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import subprocess
 import sys
 from collections import Counter
@@ -151,6 +152,30 @@ class TestProgress:
         told, _ = TestWhatBreaks().broken(models, tmp_path, monkeypatch, "error", at=5)
         assert told[-1].images == told[-1].drawn == told[-1].total
         assert max(progress.images for progress in told) == told[-1].total
+
+
+class TestRetryFailed:
+    def test_what_failed_is_tried_again_and_nothing_else(self, models, undisturbed, tmp_path):
+        root, out = Path(shutil.copytree(models, tmp_path / "models")), tmp_path / "d"
+        options = fake.options(poses={"train": 4 * MODELS}, shard_size=4 * PER_SHARD)
+        plan = plan_for(out, options, lambda: scan(root, workers=1, examiner=fake.EXAMINER))
+        lost = root / plan.models[5].path
+        kept = lost.read_bytes()
+        lost.unlink()
+        first = run(plan, root, out, workers=1, backend=fake.BACKEND)
+        assert first.failed == {"model_missing": 1}
+        before = {path.name: path.stat().st_mtime_ns for path in (out / "train").iterdir()}
+        assert run(plan, root, out, workers=1, backend=fake.BACKEND).complete
+        lost.write_bytes(kept)
+        told: list[Progress] = []
+        again = run(plan, root, out, workers=1, backend=fake.BACKEND, retry_failed=True, on_progress=told.append)
+        assert (again.failed, again.complete) == ({}, False)
+        assert again.drawn == PER_SHARD + 2 * 4 * PER_SHARD
+        assert told[0].images == 3 * again.drawn
+        after = {path.name: path.stat().st_mtime_ns for path in (out / "train").iterdir()}
+        assert sum(after[name] != before[name] for name in after) == 1
+        assert content(out) == content(undisturbed)
+        assert run(plan, root, out, workers=1, backend=fake.BACKEND, retry_failed=True).complete
 
 
 class TestTimings:

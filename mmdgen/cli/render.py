@@ -153,6 +153,9 @@ def default_annotations() -> Path | None:
 )
 @list_options
 @part_options
+@click.option(
+    "--retry-failed", is_flag=True, help="Of a finished dataset, make shards again from which models were left out."
+)
 @click.option("--dry-run", is_flag=True, help="Only say what would be made; write nothing.")
 @progress_option
 @click.option("--json", "as_json", is_flag=True, help="Print the summary, or the plan of --dry-run, as JSON.")
@@ -189,6 +192,7 @@ def command(
     deny_hints: tuple[str, ...],
     part: PartOf | None,
     plan_only: bool,
+    retry_failed: bool,
     dry_run: bool,
     progress: str,
     as_json: bool,
@@ -294,7 +298,7 @@ def command(
                 "on_progress": view.render,
             }
             if part is None:
-                summary = run(plan, source, place, workers=workers, **settings)
+                summary = run(plan, source, place, workers=workers, retry_failed=retry_failed, **settings)
             else:
                 summary = run_part(plan, source, place, part, workers=workers, **settings)
     except KeyboardInterrupt:

@@ -101,11 +101,11 @@ class Place:
         """Return the parts that were begun."""
         return parts_begun(self.folder)
 
-    def finished(self, plan: Plan, *, reopen: bool = True) -> Manifest | None:
+    def finished(self, plan: Plan, *, reopen: bool = True, retry_failed: bool = False) -> Manifest | None:
         """Return the manifest of a finished dataset; None when it is not finished.
 
-        One whose shards are missing is taken apart again, to be completed, or refused without `reopen`. Raises
-        `ConfigError` when the dataset was made with another plan.
+        One whose shards are missing is taken apart again, to be completed, or refused without `reopen`; one from which
+        models were left out only with `retry_failed`. Raises `ConfigError` when the dataset was made with another plan.
         """
         if not (self.root / MANIFEST_FILE).exists():
             return None
@@ -117,7 +117,7 @@ class Place:
         shards = {shard.file: shard for found in manifest.shards.values() for shard in found}
         sizes = self.sizes(shards)
         lost = sorted(file for file, shard in shards.items() if sizes.get(file) != shard.bytes)
-        if not lost:
+        if not lost and not (retry_failed and manifest.failures):
             return manifest
         if not reopen:
             raise ConfigError(

@@ -140,19 +140,21 @@ def run(
     backend: str = DEFAULT_BACKEND,
     device: Choice = None,
     engine: str | Engine = LOCAL,
+    retry_failed: bool = False,
     on_progress: OnProgress = lambda progress: None,
 ) -> Summary:
     """Render what is missing of the plan frozen in `out` and finish the dataset; return what there is then.
 
     `models` is the folder that the plan's paths are relative to; `device` chooses GPUs (see `render.devices`) and
     `engine` who works (one of `ENGINES`, or a function like `engine.render_shards`), which are no part of the plan.
+    With `retry_failed` a finished dataset's shards are made again from which models were left out.
     Raises `DatasetError`, `RenderError`, `EngineError`; after any exception, KeyboardInterrupt too, the same call goes
     on, and no half-written file is left.
     """
     place = out if isinstance(out, Place) else Place(out)
     watch = _Watch(on_progress)
     with sole_writer(place.folder, place.name):
-        manifest = place.finished(plan)
+        manifest = place.finished(plan, retry_failed=retry_failed)
         if manifest is not None:
             place.clear()
             return summarise(place, manifest, complete=True)
