@@ -8,23 +8,25 @@ from pathlib import Path
 
 import click
 
+from mmdgen.cli.placing import PlaceType
 from mmdgen.cli.progress import ProgressView
 from mmdgen.cli.progress import option as progress_option
+from mmdgen.dataset.remote import RemotePath
 from mmdgen.dataset.verify import VerifyReport, verify_dataset
 
 PROBLEMS_SHOWN = 50
 
 
 @click.command()
-@click.argument("out", type=click.Path(path_type=Path))
+@click.argument("out", type=PlaceType())
 @click.option("--quick", is_flag=True, help="Do not hash the shards; decode only the first and last images of each.")
 @click.option(
     "--workers", type=click.IntRange(1, 64), default=2, show_default=True, help="Shards checked side by side."
 )
 @click.option("--json", "as_json", is_flag=True, help="Print the whole report as JSON.")
 @progress_option
-def command(out: Path, quick: bool, workers: int, as_json: bool, progress: str) -> None:
-    """Check the dataset in folder OUT: hashes, shapes, counts, ranges, splits, pictures.
+def command(out: Path | RemotePath, quick: bool, workers: int, as_json: bool, progress: str) -> None:
+    """Check the dataset in folder OUT, or at an URL: hashes, shapes, counts, ranges, splits, pictures.
 
     Exits with 0 when all is well, and with 1 and a line for each problem when it is not.
 

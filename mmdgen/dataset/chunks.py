@@ -13,7 +13,7 @@ from pathlib import Path
 import h5py
 import numpy as np
 
-from mmdgen.dataset.remote import RemotePath
+from mmdgen.dataset.remote import SMALL_FILE, RemotePath
 from mmdgen.errors import DatasetError
 
 
@@ -45,10 +45,10 @@ def open_chunks(path: Path | RemotePath, file: h5py.File, names: Sequence[str]) 
 
     Raises KeyError, TypeError or OSError for a damaged file.
     """
-    if isinstance(path, RemotePath):
+    if isinstance(path, RemotePath) and file.id.get_filesize() > SMALL_FILE:
         return RemoteChunks(path, file, names)
     # Other drivers map addresses in ways of their own, and a user block shifts them.
-    if hasattr(os, "pread") and file.driver == "sec2" and file.userblock_size == 0:
+    if isinstance(path, Path) and hasattr(os, "pread") and file.driver == "sec2" and file.userblock_size == 0:
         return FileChunks(path, file, names)
     return HdfChunks(file, names)
 

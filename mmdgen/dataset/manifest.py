@@ -7,6 +7,7 @@ absolute paths, no number of workers. Equal datasets have equal manifests, byte 
 from __future__ import annotations
 
 import json
+import re
 from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
@@ -32,6 +33,10 @@ from mmdgen.fsio import sha256_file, write_json
 
 # Below the dataset's folder: which models are being taken out of it. While it exists nothing may be rendered there.
 REMOVAL_FILE = ".work/removal.json"
+
+
+# What becomes of an URL that is taken for a path.
+_MANGLED_URL = re.compile(r"([A-Za-z][A-Za-z0-9+.\-]+):/+(.+)")
 
 
 @dataclass(frozen=True, slots=True)
@@ -231,7 +236,9 @@ def _removing(out: Path | RemotePath) -> str:
 
 def _missing(out: Path | RemotePath) -> str:
     if not out.is_dir():
-        return f"{out}: there is no such dataset folder"
+        url = _MANGLED_URL.match(str(out))
+        copy = f". Copy it here first: mmdgen merge --out FOLDER {url[1]}://{url[2]}" if url else ""
+        return f"{out}: there is no such dataset folder{copy}"
     if (out / REMOVAL_FILE).exists():
         return _removing(out)
     if any((out / split).is_dir() for split in SPLITS) or (out / PLAN_FILE).exists():

@@ -26,6 +26,7 @@ from mmdgen.fsio import process_name, sha256_file, temporary_file, unwritable
 PATIENCE = "MMDGEN_REMOTE_PATIENCE"
 DEFAULT_PATIENCE = 180.0
 LONGEST_PAUSE = 30.0
+SMALL_FILE = 1 << 20  # bytes, up to which a shard is read at once rather than here and there
 PIECE = 16 << 20  # bytes read at once
 TOGETHER = 200  # objects read side by side
 
@@ -42,6 +43,9 @@ _LASTING_NAMES = (
     "UnknownServiceError",
 )
 
+# How stores say that not the file is missing, but the bucket.
+_NO_BUCKET = re.compile("bucket does not exist|NoSuchBucket|container does not exist", re.IGNORECASE)
+
 T = TypeVar("T")
 
 
@@ -54,8 +58,13 @@ def is_url(place: object) -> bool:
 
 
 def opened(path: Path | RemotePath) -> Any:
-    """Return what `h5py.File` opens: the path of a local file, an open remote one. Raises FileNotFoundError."""
-    return path.open() if isinstance(path, RemotePath) else path
+    """Return what `h5py.File` opens: the path of a local file, a remote one opened, or read if it is small.
+
+    Raises FileNotFoundError.
+    """
+    if not isinstance(path, RemotePath):
+        return path
+    return io.BytesIO(path.read_bytes()) if path.stat().st_size <= SMALL_FILE else path.open()
 
 
 def file_sha256(path: Path | RemotePath) -> str:
@@ -177,29 +186,21 @@ class RemotePath:
 
     def is_dir(self) -> bool:
         """Return whether there is any object below; object stores have no empty folders."""
-        try:
-            return bool(self.names())
-        except FileNotFoundError:
-            return False
+        return bool(self.names())
 
     def exists(self) -> bool:
         return self.is_file() or self.is_dir()
 
     def names(self) -> list[str]:
-        """Return the names of what lies directly below, sorted. Raises FileNotFoundError when the bucket is missing."""
+        """Return the names of what lies directly below, sorted. Raises `DatasetError` when the bucket is missing."""
 
         def look(filesystem: Any, path: str) -> list[str]:
             filesystem.invalidate_cache()
-            try:
-                found = filesystem.ls(path, detail=True)
-            except FileNotFoundError as error:
-                if "bucket" in str(error).lower():
-                    raise
-                return []
-            names = {item["name"].rstrip("/").rpartition("/")[2] for item in found if item["name"].strip("/") != path}
-            return sorted(names - {""})
+            found = filesystem.ls(path, detail=True)
+            names = {item["name"].strip("/") for item in found} - {path.strip("/")}
+            return sorted(name.rpartition("/")[2] for name in names)
 
-        return self.attempt("listed", look)
+        return self._listed(look, [])
 
     def iterdir(self) -> Iterator[RemotePath]:
         return (self / name for name in self.names())
@@ -214,7 +215,15 @@ class RemotePath:
             names = {item["name"].strip("/"): int(item["size"]) for item in found if item["type"] == "file"}
             return {name.removeprefix(prefix): size for name, size in names.items() if name.startswith(prefix)}
 
-        return self.attempt("listed", look)
+        return self._listed(look, {})
+
+    def _listed(self, look: Callable[[Any, str], T], nothing: T) -> T:
+        try:
+            return self.attempt("listed", look)
+        except FileNotFoundError as error:
+            if _NO_BUCKET.search(str(error)):
+                raise DatasetError(f"{self.url} cannot be listed: {one_line(str(error), 500)}") from error
+            return nothing
 
     def read_bytes(self) -> bytes:
         """Return the whole content. Raises FileNotFoundError."""
@@ -318,11 +327,16 @@ class RemotePath:
 
     def write_bytes(self, content: bytes) -> None:
         """Make or replace the file, and read it back. Raises `DatasetError`."""
-        self._checked(lambda filesystem, path: filesystem.pipe_file(path, content), hashlib.sha256(content).hexdigest())
+        sha256 = hashlib.sha256(content).hexdigest()
+
+        def found() -> str:
+            return hashlib.sha256(self.read_bytes()).hexdigest()
+
+        self._checked(lambda filesystem, path: filesystem.pipe_file(path, content), found, sha256)
 
     def upload(self, source: Path, sha256: str) -> None:
         """Make or replace the file with a local one that has this SHA-256, and read it back. Raises `DatasetError`."""
-        self._checked(lambda filesystem, path: filesystem.put_file(str(source), path), sha256)
+        self._checked(lambda filesystem, path: filesystem.put_file(str(source), path), self.sha256, sha256)
 
     def create_once(self, content: bytes) -> bool:
         """Make the file unless there is one; return whether this call did it.
@@ -357,13 +371,13 @@ class RemotePath:
             if not missing_ok:
                 raise
 
-    def _checked(self, write: Callable[[Any, str], object], sha256: str) -> None:
+    def _checked(self, write: Callable[[Any, str], object], read: Callable[[], str], sha256: str) -> None:
         self._make_folder()
 
         def upload(filesystem: Any, path: str) -> None:
             write(filesystem, path)
             try:
-                found = self.sha256()
+                found = read()
             except FileNotFoundError as error:
                 raise OSError("it was written, and is not there") from error
             if found != sha256:
