@@ -19,7 +19,7 @@ from typing import Any
 import fake_backend as fake
 import numpy as np
 
-from mmdgen.generate.ray_engine import end_session
+from mmdgen.generate.pool import end_session
 
 BACKEND = "ray_cluster:GatedBackend"
 GATE = "gate"  # a file in the folder of the models

@@ -253,6 +253,24 @@ def start_python(module: str, log: Path | None) -> subprocess.Popen:
         )
 
 
+def end_session(leader: int, spare: int = 0) -> None:
+    """End every process of the session that process `leader` of ours began, and thus what those have started.
+
+    A process `spare` is left alone. Where /proc is missing it is the process group that ends, with `spare`.
+    """
+    if not sys.platform.startswith("linux"):
+        with contextlib.suppress(OSError, AttributeError):
+            os.killpg(leader, signal.SIGKILL)
+        return
+    for entry in Path("/proc").iterdir():
+        if not entry.name.isdigit() or int(entry.name) == spare:
+            continue
+        with contextlib.suppress(OSError, ValueError, IndexError):
+            # after the name, which may hold anything: state, parent, group, session
+            if int((entry / "stat").read_text("utf-8", "replace").rpartition(")")[2].split()[3]) == leader:
+                os.kill(int(entry.name), signal.SIGKILL)
+
+
 def describe_exit(code: int) -> str:
     """Say in words how a process ended."""
     if code == DEVICE_LOST:

@@ -19,10 +19,11 @@ import time
 from collections import deque
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import IO, Any
+from typing import IO, Any, NoReturn
 
 from mmdgen.errors import EngineError, MmdgenError, one_line
-from mmdgen.generate.pool import Death, read_message, write_message
+from mmdgen.generate.engine import CORES_PER_HARDWARE_WORKER, HARDWARE_WORKERS
+from mmdgen.generate.pool import Death, end_session, read_message, write_message
 from mmdgen.generate.shard import ShardTask
 from mmdgen.generate.worker import portable, private_streams
 
@@ -35,8 +36,14 @@ LEAVE_SECONDS = 15.0
 STILLBORN = 5  # so many actors in a row that died before they could work are no accident
 OBJECT_STORE = 80 << 20  # bytes, about the least that Ray takes; nothing of ours lies there
 
-# Ray's own settings, where the user has none: no reports to its makers, no colours or events in the log.
-SETTINGS = {"RAY_USAGE_STATS_ENABLED": "0", "RAY_COLOR_PREFIX": "0", "RAY_SCHEDULER_EVENTS": "0"}
+# Ray's own settings, where the user has none: no reports to its makers, no colours or events in the log, and machines
+# have what is installed on them also where the command was started with `uv run`.
+SETTINGS = {
+    "RAY_USAGE_STATS_ENABLED": "0",
+    "RAY_COLOR_PREFIX": "0",
+    "RAY_SCHEDULER_EVENTS": "0",
+    "RAY_ENABLE_UV_RUN_RUNTIME_ENV": "0",
+}
 
 Send = Callable[[str, ShardTask | None, Any], None]
 
@@ -57,7 +64,7 @@ def main() -> None:
 
     job = read_message(inbox)
     driver = Driver(job, send)
-    threading.Thread(target=_read, args=(inbox, driver), daemon=True).start()
+    threading.Thread(target=_read, args=(inbox, driver, job), daemon=True).start()
     try:
         driver.connect()
         driver.run()
@@ -67,10 +74,7 @@ def main() -> None:
         driver.leave()
         letters.put(None)
         postman.join(timeout=STOP_SECONDS)
-        if job["folder"]:
-            shutil.rmtree(job["folder"], ignore_errors=True)
-        sys.stderr.flush()
-        os._exit(0)  # not through Ray's and its libraries' own farewells, which may wait for others
+        _go(job, 0)
 
 
 def _write(outbox: IO[bytes], letters: queue.SimpleQueue) -> None:
@@ -80,13 +84,22 @@ def _write(outbox: IO[bytes], letters: queue.SimpleQueue) -> None:
             write_message(outbox, letter)
 
 
-def _read(inbox: IO[bytes], driver: Driver) -> None:
+def _read(inbox: IO[bytes], driver: Driver, job: Mapping[str, Any]) -> None:
     with contextlib.suppress(EOFError, OSError):
         while True:
             driver.mail.put(read_message(inbox))
     driver.closing.set()
     time.sleep(LEAVE_SECONDS)
-    os._exit(1)  # something of Ray's hangs
+    _go(job, 1)  # something of Ray's hangs
+
+
+def _go(job: Mapping[str, Any], code: int) -> NoReturn:
+    """End this process, and all that is left of a cluster of its own, which it has started in its session."""
+    sys.stderr.flush()
+    if job["folder"]:
+        end_session(os.getpid(), spare=os.getpid())
+        shutil.rmtree(job["folder"], ignore_errors=True)
+    os._exit(code)  # not through Ray's and its libraries' own farewells, which may wait for others
 
 
 def _host_class() -> type:
@@ -232,11 +245,11 @@ class Driver:
     def _measure(self, nodes: list[dict[str, Any]]) -> None:
         """Find out what an actor needs and for how many the cluster has room, busy or not."""
         machines = [node["Resources"] for node in nodes if node["Alive"]]
-        gpus = [machine for machine in machines if machine.get("GPU", 0) >= 1]
-        if gpus and not self._calls:
+        gpus = [machine for machine in machines if machine.get("GPU", 0) >= 1] if self.job["gpus"] else []
+        if gpus and not self._calls:  # as `engine.hardware_workers`, where there are the fewest cores for a GPU
             share = min(machine.get("CPU", 0) / machine["GPU"] for machine in gpus)
-            self._slots = int(min(max(share, 1), self.job["processes"]))
-            self._needs = {"num_gpus": 1, "num_cpus": min(self._slots, int(share))}
+            self._slots = max(2, min(int(share // CORES_PER_HARDWARE_WORKER), HARDWARE_WORKERS))
+            self._needs = {"num_gpus": 1, "num_cpus": int(min(share, self._slots * CORES_PER_HARDWARE_WORKER))}
         elif not self._calls:
             self._slots, self._needs = 1, {"num_cpus": 1}
         cpus = self._needs["num_cpus"]

@@ -15,10 +15,8 @@ import os
 import pickle
 import queue
 import shutil
-import signal
 import socket
 import subprocess
-import sys
 import tempfile
 import threading
 from collections import deque
@@ -27,9 +25,9 @@ from pathlib import Path
 from typing import IO, Any
 
 from mmdgen.errors import ConfigError, EngineError
-from mmdgen.generate.backend import DEFAULT_BACKEND
+from mmdgen.fsio import process_name
+from mmdgen.generate.backend import CPU_BACKEND, DEFAULT_BACKEND
 from mmdgen.generate.engine import (
-    HARDWARE_WORKERS,
     OnProgress,
     Tally,
     default_workers,
@@ -37,14 +35,14 @@ from mmdgen.generate.engine import (
     worker_config,
 )
 from mmdgen.generate.plan import Plan
-from mmdgen.generate.pool import Event, describe_exit, read_message, start_python, write_message
+from mmdgen.generate.pool import Event, describe_exit, end_session, read_message, start_python, write_message
 from mmdgen.generate.ray_host import code_digest
 from mmdgen.generate.shard import WORK_FOLDER, ShardResult, ShardTask
 from mmdgen.render.devices import AUTO, Choice
 
 LOCAL = "local"  # a cluster of this machine alone, for this run alone
 ADDRESS_VARIABLE = "RAY_ADDRESS"
-LOG_FILE = "ray.log"
+LONGEST_FOLDER = 20  # characters: a socket's whole name has 107 at most, and Ray needs most of them
 ANSWER_SECONDS = 5.0  # for a machine to take a connection
 CONNECT_SECONDS = 120.0  # for Ray to start or to be joined
 LEAVE_SECONDS = 20.0  # for its processes to end
@@ -66,8 +64,8 @@ def render_shards(
 
     `address` names the cluster (``host:port`` or ``auto``, as `ray start` prints it; ``local`` starts one on this
     machine); None takes RAY_ADDRESS, else ``local``. `workers` is how many actors there may be, None as many as the
-    cluster has room for. An actor takes a GPU where the cluster has any, and then up to `HARDWARE_WORKERS` processes
-    use it, else a core. Raises `ConfigError` for a missing package or a wrong address, and what the local engine
+    cluster has room for. An actor takes a GPU where the cluster has any, which several processes use then, else a
+    core. Raises `ConfigError` for a missing package or a wrong address, and what the local engine
     raises. Everything is ended first, on a KeyboardInterrupt too.
     """
     address = check_address(address)
@@ -121,7 +119,7 @@ class RayCrew:
 
     def __init__(self, config: dict[str, Any], address: str, workers: int | None) -> None:
         self._config, self._address, self._workers = config, address, workers
-        self._log = Path(config["out"]) / WORK_FOLDER / LOG_FILE
+        self._log = Path(config["out"]) / WORK_FOLDER / f"worker-{process_name()}-ray.log"
         self._inbox: queue.Queue[tuple[str, Any, Any]] = queue.Queue()
         self._process: subprocess.Popen | None = None
         self._folder: str | None = None
@@ -157,7 +155,7 @@ class RayCrew:
         if self._process is not None:
             raise EngineError("a Ray crew works once")
         local = self._address == LOCAL
-        self._folder = tempfile.mkdtemp(prefix="mmdgen-ray-") if local else None
+        self._folder = tempfile.mkdtemp(prefix="mmdgen-ray-", dir=_short_folder()) if local else None
         self._process = process = start_python("mmdgen.generate.ray_driver", self._log)
         threading.Thread(target=self._listen, args=(_stream(process.stdout),), daemon=True).start()
         job = {
@@ -166,7 +164,7 @@ class RayCrew:
             "folder": self._folder,
             "cores": max(self._workers or 0, default_workers()),
             "workers": self._workers,
-            "processes": HARDWARE_WORKERS,
+            "gpus": self._config["backend"] != CPU_BACKEND,
         }
         with contextlib.suppress(OSError):
             write_message(_stream(process.stdin), job)
@@ -227,22 +225,13 @@ class RayCrew:
                 shutil.rmtree(self._folder, ignore_errors=True)
 
 
+def _short_folder() -> str:
+    """Return a folder for temporary files in which the names of Ray's sockets are short enough for the system."""
+    usual = tempfile.gettempdir()
+    return "/tmp" if len(usual) > LONGEST_FOLDER and os.access("/tmp", os.W_OK) else usual
+
+
 def _stream(stream: IO[bytes] | None) -> IO[bytes]:
     if stream is None:
         raise EngineError("a process was started without a pipe")
     return stream
-
-
-def end_session(leader: int) -> None:
-    """End every process of the session that process `leader` of ours began: it, and a local cluster of its own."""
-    if not sys.platform.startswith("linux"):
-        with contextlib.suppress(OSError, AttributeError):
-            os.killpg(leader, signal.SIGKILL)
-        return
-    for entry in Path("/proc").iterdir():
-        if not entry.name.isdigit():
-            continue
-        with contextlib.suppress(OSError, ValueError, IndexError):
-            # after the name, which may hold anything: state, parent, group, session
-            if int((entry / "stat").read_text("utf-8", "replace").rpartition(")")[2].split()[3]) == leader:
-                os.kill(int(entry.name), signal.SIGKILL)
