@@ -19,14 +19,16 @@ from test_plan import catalogue
 
 from mmdgen.dataset.reader import Dataset
 from mmdgen.dataset.verify import verify_dataset
-from mmdgen.errors import DeviceLostError, RenderError
+from mmdgen.errors import DeviceLostError, EngineError, RenderError
 from mmdgen.generate import plan as plan_module
 from mmdgen.generate import shard as shard_module
 from mmdgen.generate.catalogue import UsableModel, scan
-from mmdgen.generate.engine import Progress
+from mmdgen.generate.engine import Progress, Retries
 from mmdgen.generate.options import RenderOptions
 from mmdgen.generate.plan import make_plan, read_plan, write_plan
+from mmdgen.generate.pool import DEVICE_LOST, Death, describe_exit
 from mmdgen.generate.run import plan_for, run
+from mmdgen.generate.shard import ShardTask
 from mmdgen.generate.timings import STAGES, append_timing, read_timings, timings_file
 from mmdgen.model import resolve
 
@@ -103,6 +105,28 @@ class TestWhatBreaks:
         assert "drawing it ends the process: it lost its OpenGL context" in rows[0]["message"]
         assert len(list(Dataset(tmp_path / "d", "train"))) == 4 * (MODELS - 1)
         assert told[-1].images == told[-1].total
+
+    def test_a_driver_that_never_comes_back_ends_the_run(self, models, tmp_path):
+        """Not model after model is to be blamed; a shard that is finished between shows that it can draw."""
+        options = fake.options(poses={"train": 4 * MODELS}, shard_size=48)
+        plan = plan_for(tmp_path / "d", options, lambda: scan(models, workers=1, examiner=fake.EXAMINER))
+        gone = Death(DEVICE_LOST, describe_exit(DEVICE_LOST), "the OpenGL context was lost: all is black")
+        retries = Retries(plan)
+
+        def blame(model: int, task: ShardTask) -> ShardTask:
+            for _ in range(2):
+                task, _ = retries.after_death(task, gone, ("draw", model))
+            return task
+
+        task, _ = retries.after_death(ShardTask(0), gone, ("draw", 0))
+        for model in range(3):
+            task = blame(model, task)
+        assert [model for model, _ in task.crashed] == [0, 1, 2]
+        retries.finished()
+        for model in range(3, 6):
+            task = blame(model, task)
+        with pytest.raises(EngineError, match="the driver or the GPU is at fault.*all is black"):
+            blame(6, task)
 
 
 @pytest.mark.skipif(bool(gl_problem()), reason=gl_problem() or "can draw")

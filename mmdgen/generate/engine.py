@@ -18,7 +18,7 @@ from typing import Any, Protocol
 from mmdgen.errors import EngineError
 from mmdgen.generate.backend import DEFAULT_BACKEND, devices_for
 from mmdgen.generate.plan import Plan
-from mmdgen.generate.pool import Death, Event, Pool
+from mmdgen.generate.pool import DEVICE_LOST, Death, Event, Pool
 from mmdgen.generate.remote import remote_of
 from mmdgen.generate.shard import WORK_FOLDER, ShardResult, ShardTask, read_lock
 from mmdgen.render.devices import Choice
@@ -32,6 +32,9 @@ WORKER = "mmdgen.generate.shard:ShardWorker"
 
 # A shard that was lost so often together with the machine that made it is no accident.
 MACHINES_LOST = 5
+
+# So many models in a row that take the driver down, with no shard finished between them: it is not the models.
+DEVICE_LOST_WITH = 4
 
 CPU_QUOTA = Path("/sys/fs/cgroup/cpu.max")
 
@@ -186,6 +189,7 @@ def supervise(
             _note(event.value, task, announced, tally)
         elif event.kind == "done":
             results[task.index] = event.value
+            retries.finished()
             _finish(plan, event.value, tally)
         elif event.kind == "failed":
             raise event.value
@@ -223,6 +227,11 @@ class Retries:
     plan: Plan
     suspected: Counter[tuple[int, tuple[str, int] | None]] = field(default_factory=Counter)
     machines: Counter[int] = field(default_factory=Counter)
+    without_device: int = 0  # models left out for it since a shard was finished
+
+    def finished(self) -> None:
+        """Note that a shard was finished: what draws can draw."""
+        self.without_device = 0
 
     def after_death(self, task: ShardTask, death: Death, announced: tuple[str, int] | None) -> tuple[ShardTask, str]:
         """Return what to try instead of a task and a line for people. Raises `EngineError` when at a loss.
@@ -251,6 +260,13 @@ class Retries:
         doing, model = announced
         if model in dict(task.crashed):
             raise EngineError(f"a worker died again while making {name}: {death.how}. {_last_words(death)}".strip())
+        self.without_device += death.code == DEVICE_LOST
+        if self.without_device >= DEVICE_LOST_WITH:
+            raise EngineError(
+                f"{DEVICE_LOST_WITH} models in a row were drawn by workers that lost their OpenGL context, the last one "
+                f"{self.plan.models[model].path}: the driver or the GPU is at fault. `mmdgen doctor` tries it. "
+                f"{_last_words(death)}".strip()
+            )
         verb = "loading" if doing == "load" else "drawing"
         message = f"{verb} it ends the process: {death.how}"
         retry = ShardTask(task.index, careful=True, crashed=(*task.crashed, (model, message)))
