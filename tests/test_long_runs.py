@@ -125,7 +125,7 @@ class TestWhatBreaks:
         retries.finished()
         for model in range(3, 6):
             task = blame(model, task)
-        with pytest.raises(EngineError, match="the driver or the GPU is at fault.*all is black"):
+        with pytest.raises(EngineError, match=r"the driver or the GPU is at fault.*all is black"):
             blame(6, task)
 
 

@@ -263,7 +263,7 @@ class Retries:
         self.without_device += death.code == DEVICE_LOST
         if self.without_device >= DEVICE_LOST_WITH:
             raise EngineError(
-                f"{DEVICE_LOST_WITH} models in a row were drawn by workers that lost their OpenGL context, the last one "
+                f"with {DEVICE_LOST_WITH} models in a row workers lost their OpenGL context, the last one being "
                 f"{self.plan.models[model].path}: the driver or the GPU is at fault. `mmdgen doctor` tries it. "
                 f"{_last_words(death)}".strip()
             )
