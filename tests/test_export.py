@@ -29,7 +29,7 @@ from mmdgen import rng
 from mmdgen.cli.main import cli
 from mmdgen.dataset import export, export_parquet, export_rows
 from mmdgen.dataset.export import ExportOptions, Summary, default_out, export_dataset, plan_export
-from mmdgen.dataset.export_card import STATEMENT
+from mmdgen.dataset.export_card import statement
 from mmdgen.dataset.manifest import make_manifest, sidecar_hashes, write_manifest
 from mmdgen.dataset.reader import Dataset
 from mmdgen.dataset.schema import ShardHeader
@@ -221,7 +221,7 @@ def test_parquet_columns_and_row_groups(source, tmp_path, monkeypatch):
             assert max(file.metadata.row_group(group).num_rows for group in range(file.num_row_groups)) <= 8
             metadata = {key.decode(): value.decode() for key, value in file.schema_arrow.metadata.items()}
             assert json.loads(metadata["pose_names"]) == list(train.config.vocabulary.names)
-            assert metadata["terms"] == STATEMENT
+            assert metadata["terms"] == statement(train.manifest)
             told = json.loads(metadata["huggingface"])["info"]["features"]
             assert list(told) == file.schema_arrow.names
             assert [column for column, feature in told.items() if feature["_type"] == "Image"] == list(KINDS)
@@ -327,13 +327,30 @@ def test_terms_and_credits_go_with_it(source, tmp_path, format):
     whole = (source / "provenance.jsonl").read_text("utf-8").splitlines()
     assert lines == [line for line in whole if json.loads(line)["sha256"] == made.entry(4).sha256]
     card = (tmp_path / "x" / "README.md").read_text("utf-8")
-    assert STATEMENT in card
+    told = statement(plan_export(source, ExportOptions(format)).manifest)
+    assert "belong to their authors" in told
+    assert told in card
     assert "words against machine learning" in card
-    assert json.loads((tmp_path / "x" / "export.json").read_bytes())["terms"] == STATEMENT
+    assert "by © 4" in card
+    assert "by © 5" not in card
+    assert json.loads((tmp_path / "x" / "export.json").read_bytes())["terms"] == told
     (model,) = map(json.loads, (tmp_path / "x" / "models.jsonl").read_text("utf-8").splitlines())
     assert (model["sha256"], model["samples"], model["split"]) == (made.entry(4).sha256, 3, "validation")
     assert model["top_y"] == made.entry(4).top_y
     assert str(tmp_path).encode() not in b"".join(tree(tmp_path / "x").values())
+
+
+def test_procedural_characters_are_free(plain, tmp_path):
+    free = Path(shutil.copytree(plain, tmp_path / "d"))
+    made.edit_manifest(free, lambda value: value["config"]["settings"].update(characters=7))
+    for split in ("train", "validation", "test"):  # the settings stand in every shard, too; nobody compares them here
+        assert len(Dataset(free, split))
+    go(free, tmp_path / "x", "webdataset")
+    card = (tmp_path / "x" / "README.md").read_text("utf-8")
+    assert "license: cc0-1.0" in card
+    assert "nobody has to be asked" in card
+    assert "belong to their authors" not in card
+    assert "nobody has to be asked" in json.loads((tmp_path / "x" / "export.json").read_bytes())["terms"]
 
 
 @EACH_FORMAT

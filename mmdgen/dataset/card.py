@@ -37,7 +37,7 @@ def dataset_card(manifest: Manifest, provenance: Iterable[Mapping[str, Any]] = (
         _reading(manifest),
         _making(manifest, command),
         _models(manifest, rows),
-        _terms(manifest, rows),
+        terms_section(manifest, rows),
         _notes(manifest),
     ]
     return "\n\n".join(part.strip("\n") for part in parts if part) + "\n"
@@ -47,7 +47,7 @@ def _head(manifest: Manifest) -> str:
     samples = sum(manifest.samples(split) for split in SPLITS)
     size = next((name for most, name in _SIZES if samples < most), "1M<n<10M")
     lines = ["---", "pretty_name: Posed anime heads"]
-    if _procedural(manifest):
+    if is_procedural(manifest):
         lines.append("license: cc0-1.0")
     else:
         lines += ["license: other", "license_name: terms-of-the-models-authors"]
@@ -61,7 +61,7 @@ def _head(manifest: Manifest) -> str:
     return "\n".join([*lines, "---"])
 
 
-def _procedural(manifest: Manifest) -> bool:
+def is_procedural(manifest: Manifest) -> bool:
     """Return whether mmdgen made all the characters itself."""
     return manifest.config.settings.get("characters") is not None
 
@@ -214,9 +214,10 @@ def _models(manifest: Manifest, rows: Mapping[str, Mapping[str, Any]]) -> str:
     return "\n".join(lines)
 
 
-def _terms(manifest: Manifest, rows: Mapping[str, Mapping[str, Any]]) -> str:
+def terms_section(manifest: Manifest, rows: Mapping[str, Mapping[str, Any]]) -> str:
+    """Return the section on credits and terms of use; `rows` are the models' rows of provenance.jsonl by sha256."""
     title = "## Credits and terms of use"
-    if _procedural(manifest):
+    if is_procedural(manifest):
         return f"{title}\n\nmmdgen made all the characters by itself (CC0 1.0): nobody has to be asked."
     if not rows:
         return ""

@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import Any
 
 from mmdgen import __version__
-from mmdgen.dataset.export_card import STATEMENT, export_card, used_provenance, write_models
+from mmdgen.dataset.export_card import export_card, statement, used_provenance, write_models
 from mmdgen.dataset.export_parquet import ParquetExporter
 from mmdgen.dataset.export_png import PngExporter
 from mmdgen.dataset.export_rows import Exporter, FileInfo, Job, JobResult, Watch, run_job
@@ -189,7 +189,7 @@ def make_exporter(plan: Plan) -> Exporter:
         return WebDatasetExporter(config.vocabulary.names)
     if importlib.util.find_spec("pyarrow") is None:
         raise ConfigError("the export parquet needs pyarrow: pip install 'mmdgen[export]'")
-    return ParquetExporter(config, STATEMENT)
+    return ParquetExporter(config, statement(plan.manifest))
 
 
 def default_out(dataset: Path, format: str) -> Path:
@@ -262,7 +262,7 @@ def _finish(plan: Plan, exporter: Exporter, dataset: Path, results: list[JobResu
     files = [file for result in results for file in result.files]
     size = sum(result.bytes for result in results)
     made = {split: sum(file.samples for file in _of(files, plan, exporter, split)) for split in samples}
-    card = export_card(plan.manifest, plan.options.format, samples, len(models), size, rows)
+    card = export_card(plan.manifest, plan.options.format, samples, models, size, rows)
     write_atomic(out / CARD_FILE, card.encode("utf-8"))
     if exporter.sharded and made != samples:
         raise DatasetError(f"{out}: the files hold {made} samples where {samples} were to be exported")
@@ -275,7 +275,7 @@ def _finish(plan: Plan, exporter: Exporter, dataset: Path, results: list[JobResu
         "flow": plan.manifest.config.flow,
         "files": [asdict(file) for file in files],
         "bytes": size,
-        "terms": STATEMENT,
+        "terms": statement(plan.manifest),
     }
     write_json(out / EXPORT_FILE, value)
     return _summary(value, out)

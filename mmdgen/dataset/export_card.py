@@ -3,27 +3,33 @@
 from __future__ import annotations
 
 import json
-from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
-from mmdgen.dataset.credits import HINT_MEANINGS
+from mmdgen.dataset.card import is_procedural, terms_section
 from mmdgen.dataset.export_parquet import features
 from mmdgen.dataset.export_rows import Job, JobResult, atomic_stream
 from mmdgen.dataset.manifest import Manifest
 from mmdgen.dataset.schema import COLOR
 from mmdgen.errors import DatasetError
 
-STATEMENT = (
+_STATEMENT = (
     "The characters in these pictures belong to their authors, whose words are in provenance.jsonl beside the export. "
     "Read them before you use or pass on these pictures: many authors allow neither redistribution nor commercial use, "
     "and some no machine learning. An author who asks to be left out must be: `mmdgen remove-model` takes a model out "
     "of the dataset, which is then exported again."
 )
 
+_FREE = "mmdgen made all the characters in these pictures by itself (CC0 1.0): nobody has to be asked."
+
 _SIZES = ((1_000, "n<1K"), (10_000, "1K<n<10K"), (100_000, "10K<n<100K"), (1_000_000, "100K<n<1M"))
+
+
+def statement(manifest: Manifest) -> str:
+    """Return what everybody who gets pictures of the dataset should know about their authors, in a few sentences."""
+    return _FREE if is_procedural(manifest) else _STATEMENT
 
 
 def write_models(jobs: Sequence[Job], results: Sequence[JobResult], path: Path) -> dict[str, int]:
@@ -58,16 +64,18 @@ def export_card(
     manifest: Manifest,
     format: str,
     samples: Mapping[str, int],
-    models: int,
+    models: Mapping[str, int],
     size: int,
     provenance: Iterable[Mapping[str, Any]],
 ) -> str:
     """Return the README.md of an export: a head in YAML that Hugging Face reads, then what people should know.
 
-    `samples` are by split, `size` is in bytes, `provenance` the used models' rows.
+    `samples` are by split, `models` samples by sha256, `size` is in bytes, `provenance` the models' rows.
     """
     total = sum(samples.values())
     pixels = manifest.config.image_size
+    exported = tuple(replace(m, samples=models[m.sha256]) for m in manifest.models if m.sha256 in models)
+    rows = {str(row.get("sha256", "")): row for row in provenance}
     head = "\n".join(["---", *_yaml(manifest, format, samples, size), "---"])
     splits = "\n".join(["| split | samples |", "|---|---:|", *(f"| {s} | {count:,} |" for s, count in samples.items())])
     parameters = [
@@ -77,8 +85,8 @@ def export_card(
     parts = [
         head,
         "# Posed anime heads",
-        f"{total:,} samples of {models:,} characters: a pose and three {pixels} x {pixels} RGBA pictures each, `rest` "
-        "(facing front), `expression` (the same with eyes and mouth as in the pose) and `posed` (the whole pose). "
+        f"{total:,} samples of {len(models):,} characters: a pose and three {pixels} x {pixels} RGBA pictures each, "
+        "`rest` (facing front), `expression` (the same with eyes and mouth as in the pose) and `posed` (the whole pose). "
         f"Pictures: {COLOR}.",
         splits,
         "No character is in two splits.",
@@ -87,7 +95,8 @@ def export_card(
         "\n".join(
             ["## Pose", "", "| column | name | range | at rest | meaning |", "|---:|---|---|---:|---|", *parameters]
         ),
-        _terms(models, list(provenance)),
+        terms_section(replace(manifest, models=exported), rows),
+        "" if is_procedural(manifest) else _STATEMENT,
         f"Exported by mmdgen from a dataset of mmdgen {manifest.code_version}. `export.json` lists the files with "
         "their SHA-256, `models.jsonl` the characters with head bounds and lights.",
     ]
@@ -146,25 +155,16 @@ def _flow(manifest: Manifest, format: str) -> str:
     )
 
 
-def _terms(models: int, rows: Sequence[Mapping[str, Any]]) -> str:
-    texts = sum(bool(row.get("texts") or row.get("comment")) for row in rows)
-    lines = ["## Credits and terms of use", "", STATEMENT, ""]
-    lines.append(f"{texts:,} of {models:,} characters came with a comment or a readme.")
-    counts = Counter(str(hint) for row in rows for hint in row.get("hints", ()))
-    if counts:
-        lines += ["", "Found by keywords; hints for where to look first, not legal findings:", ""]
-        lines += ["| hint | characters |", "|---|---:|"]
-        lines += [f"| {_cell(HINT_MEANINGS.get(hint, hint))} | {count:,} |" for hint, count in sorted(counts.items())]
-    return "\n".join(lines)
-
-
 def _yaml(manifest: Manifest, format: str, samples: Mapping[str, int], size: int) -> Iterator[str]:
     """Yield the lines of the card's head: what it is for people who search, and where the splits lie."""
     total = sum(samples.values())
     yield "pretty_name: Posed anime heads"
-    yield "license: other"
-    yield "license_name: terms-of-the-models-authors"
-    yield "license_link: provenance.jsonl"
+    if is_procedural(manifest):
+        yield "license: cc0-1.0"
+    else:
+        yield "license: other"
+        yield "license_name: terms-of-the-models-authors"
+        yield "license_link: provenance.jsonl"
     yield "task_categories:\n- image-to-image"
     yield "tags:\n- anime\n- mmdgen"
     yield "size_categories:"

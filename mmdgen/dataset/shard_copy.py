@@ -26,7 +26,7 @@ def shard_without(path: Path, removed: Collection[str]) -> bytes:
             header = read_header(path, file)
             model = stored(file, "model")[:]
             keep = np.array([sha256 not in removed for sha256 in stored(file, "models/sha256").asstr()[:]], bool)
-            if len(model) and not (0 <= model.min() and model.max() < len(keep)):
+            if len(model) and not (model.min() >= 0 and model.max() < len(keep)):
                 raise DatasetError(f"{path}: is damaged: a sample is of a model that is not there")
             kept = {"M": np.flatnonzero(keep), "N": np.flatnonzero(keep[model])}
             columns = {spec.path: _rows(file, spec, kept[spec.rows]) for spec in fields(header.config)}
