@@ -49,7 +49,7 @@ HEAVY = {
     "numba": ("mmdgen.render", "mmdgen.model", "mmdgen.dataset.codec_kernels"),
     "zstandard": ("mmdgen.dataset",),
     "ray": ("mmdgen.generate.ray_driver",),
-    "fsspec": ("mmdgen.generate.remote", "mmdgen.dataset"),
+    "fsspec": ("mmdgen.dataset.remote",),
     "pyarrow": ("mmdgen.dataset",),
     "PIL": ("mmdgen.model.textures", "mmdgen.samples", "mmdgen.train.movie"),
     "pyrr": ("mmdgen.geometry",),

@@ -34,7 +34,7 @@ from mmdgen.generate.merge import MissingShardsError, merge
 from mmdgen.generate.remote import Place, RemotePlace
 
 MISSING = [name for name in ("fsspec", "s3fs", "moto", "flask") if importlib.util.find_spec(name) is None]
-pytestmark = pytest.mark.skipif(bool(MISSING), reason=f"needs {', '.join(MISSING)}: pip install 'mmdgen[remote,test]'")
+pytestmark = pytest.mark.skipif(bool(MISSING), reason=f"needs {', '.join(MISSING)}: pip install 'mmdgen[remote,peers]'")
 
 
 SMALL: dict[str, Any] = {"poses": {"train": 17, "validation": 5}, "shard_size": 12}  # three shards
