@@ -17,7 +17,8 @@ from math import ceil, floor, sqrt
 
 import numpy as np
 
-from mmdgen.render.cpu_jit import cover, helper, kernel, mix_texels, part
+from mmdgen.render.cpu_jit import helper, kernel, part
+from mmdgen.render.cpu_simd import ROWS, cover, mix_texels, shade_phong, spans
 
 # Columns of the draws' whole numbers (`cpu_draws.DrawTable`), and of their values.
 KIND, BLEND, CULL, TEXTURE, SPHERE_MODE, SPHERE, TOON, SPECULAR, HIDES, INTS = range(10)
@@ -322,8 +323,9 @@ def draw_faces(faces, draws, solid, clear, mesh, light, window, tables, buffers,
     """Draw triangles in order into `window` (first column, row, end column, row in samples, from the top left)."""
     normals, uvs, places, second_uv = mesh
     ints, values, textures, texels = tables
-    depths, owners, colors, numbers, planes = buffers
+    depths, owners, colors, numbers, planes, ends = buffers
     first_x, first_y, end_x, end_y = window
+    span_address = np.uint64(ends.ctypes.data)
     stride = depths.shape[1]
     depth_address, owner_address = np.uint64(depths.ctypes.data), np.uint64(owners.ctypes.data)
     for y in range(first_y, end_y):
@@ -381,25 +383,26 @@ def draw_faces(faces, draws, solid, clear, mesh, light, window, tables, buffers,
         upper = (mx - tx) / (my - ty) if my > ty else 0.0
         lower = (lx - mx) / (ly - my) if ly > my else 0.0
         middle_right = (mx - tx) * (ly - ty) > (lx - tx) * (my - ty)
-        for y in range(int(y0), int(y1)):
-            py = y + 0.5
-            one = ceil(tx + (py - ty) * long - 0.5)
-            two = ceil((tx + (py - ty) * upper if py < my else mx + (py - my) * lower) - 0.5)
-            left, right = (one, two) if middle_right else (two, one)
-            left, right = max(left, x0), min(right, x1)
-            if not left < right:
+        bottom = int(y1)
+        for y in range(int(y0), bottom):
+            place = (y - int(y0)) % ROWS
+            if place == 0:
+                spans(span_address, y, (tx, ty, mx, my, long, upper, lower), middle_right, (x0, x1))
+            left, right = np.int64(ends[0, place]), np.int64(ends[1, place])
+            if left >= right:
                 continue
+            py = y + 0.5
             # The depth at the middle of sample x is z + slope x; half a step for rounding.
             z = az + fall * (py - ay) - slope * (ax - 0.5) + 0.5
-            x, stop = int(left), int(right)
             if not blend:
+                x = left
                 at = np.uint64((y * stride + x) * 4)
-                while x < stop:
-                    cover(depth_address + at, owner_address + at, x, stop - x, z, slope, n)
+                while x < right:
+                    cover(depth_address + at, owner_address + at, x, right - x, z, slope, n)
                     at += np.uint64(32)
                     x += 8
                 continue
-            for x in range(int(left), int(right)):
+            for x in range(left, right):
                 depth = np.int32(min(max(z + slope * x, 0.0), 16777216.0))
                 if depth > depths[y, x]:
                     continue
@@ -430,27 +433,66 @@ def draw_faces(faces, draws, solid, clear, mesh, light, window, tables, buffers,
 def resolve(faces, mesh, light, box, grid, tables, buffers, wanted, codes, borders, picture):
     """Average the samples of the pixels in `box` (first column, row, end column, row) into `picture` u8 [H, W, 4].
 
-    What is not shaded yet is shaded now. `codes` u8 [CODES + 1] and `borders` f32 [CODES + 1] encode linear light.
+    What is not shaded yet is shaded now, the samples of one triangle in a pixel together. `grid` is (samples a side,
+    cells i64 [g, 4, 2], offsets f32 [g, 2, 4]): the samples of a pixel in groups of four, by column and row, and the
+    same plus 1/2. `codes` u8 [CODES + 1] and `borders` f32 [CODES + 1] encode linear light.
     """
     ints, values, textures, texels = tables
-    depths, owners, colors, numbers, planes = buffers
+    _, owners, colors, numbers, planes, _ = buffers
     first_x, first_y, end_x, end_y = box
-    share = _F1 / np.float32(grid * grid)
+    side, cells, offsets = grid
+    share = _F1 / np.float32(side * side)
+    plane_address, value_address = np.uint64(planes.ctypes.data), np.uint64(values.ctypes.data)
     for row in range(first_y, end_y):
         for column in range(first_x, end_x):
+            x, y = column * side, row * side
             r = g = b = alpha = _F0
-            for y in range(row * grid, row * grid + grid):
-                for x in range(column * grid, column * grid + grid):
-                    n = np.int64(owners[y, x])
+            for group in range(len(cells)):
+                one = owners[y + cells[group, 0, 1], x + cells[group, 0, 0]]
+                two = owners[y + cells[group, 1, 1], x + cells[group, 1, 0]]
+                three = owners[y + cells[group, 2, 1], x + cells[group, 2, 0]]
+                four = owners[y + cells[group, 3, 1], x + cells[group, 3, 0]]
+                left = (1 << min(4, side * side - 4 * group)) - 1  # a bit for each sample that is still to come
+                if one == _EMPTY and one == two and one == three and one == four:
+                    continue
+                while left:
+                    owner = one if left & 1 else two if left & 2 else three if left & 4 else four
+                    mask = left & (
+                        int(one == owner) | int(two == owner) << 1 | int(three == owner) << 2 | int(four == owner) << 3
+                    )
+                    left ^= mask
+                    if owner == _EMPTY:
+                        continue
+                    n = np.int64(owner)
                     if n >= 0:
                         if not numbers[n, _READY]:
                             _make_planes(n, faces, mesh, light, numbers, planes, ints, values, textures, texels, wanted)
-                        px, py = np.float32(x) + _FHALF, np.float32(y) + _FHALF
-                        sr, sg, sb, sa = _shade(n, px, py, _OPAQUE, numbers, planes, ints, values, texels)
+                        draw = np.int64(numbers[n, _DRAW])
+                        if ints[draw, KIND] == PHONG_BODY and not ints[draw, SPECULAR]:
+                            texel = np.int64(max(numbers[n, _TEXELS], 0))  # row 0 is white
+                            sr, sg, sb = shade_phong(
+                                plane_address + np.uint64(n * (PLANES * 4)),
+                                value_address + np.uint64(draw * (VALUES * 4)),
+                                (texels[texel, ADDRESS], texels[texel, WIDTH], texels[texel, HEIGHT]),
+                                np.float32(x),
+                                np.float32(y),
+                                np.uint64(offsets.ctypes.data) + np.uint64(group * 32),
+                                mask,
+                                np.int64(numbers[n, _FRONT]),
+                            )
+                            count = (mask & 1) + ((mask >> 1) & 1) + ((mask >> 2) & 1) + (mask >> 3)
+                            r, g, b, alpha = r + sr, g + sg, b + sb, alpha + np.float32(count)
+                            continue
+                    for lane in range(4):
+                        if not (mask >> lane) & 1:
+                            continue
+                        sx, sy = x + cells[group, lane, 0], y + cells[group, lane, 1]
+                        if n >= 0:
+                            px, py = np.float32(sx) + _FHALF, np.float32(sy) + _FHALF
+                            sr, sg, sb, sa = _shade(n, px, py, _OPAQUE, numbers, planes, ints, values, texels)
+                        else:
+                            sr, sg, sb, sa = colors[sy, sx, 0], colors[sy, sx, 1], colors[sy, sx, 2], colors[sy, sx, 3]
                         r, g, b, alpha = r + sr, g + sg, b + sb, alpha + sa
-                    elif n == _COLOURED:
-                        r, g = r + colors[y, x, 0], g + colors[y, x, 1]
-                        b, alpha = b + colors[y, x, 2], alpha + colors[y, x, 3]
             opacity = alpha * share
             if opacity < _INVISIBLE:
                 picture[row, column, 0] = picture[row, column, 1] = picture[row, column, 2] = 0

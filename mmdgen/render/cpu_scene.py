@@ -16,6 +16,7 @@ from mmdgen.geometry import quaternion_matrix
 from mmdgen.pose.materials import material_states
 from mmdgen.render import cpu_kernels as kernels
 from mmdgen.render.cpu_draws import DrawTable, Faces
+from mmdgen.render.cpu_simd import ROWS
 from mmdgen.render.cpu_vertices import hull_places, pose_vertices
 from mmdgen.render.prepare import Prepared, edge_push
 from mmdgen.render.view import MMD, SAMPLE_GRIDS
@@ -42,6 +43,7 @@ class CpuScene:
             raise RenderError("the CPU rasteriser draws front views only; pictures through a camera need OpenGL")
         self._prepared, self._rig, self._view = prepared, prepared.rig, prepared.view
         self._grid = SAMPLE_GRIDS[self._view.samples]
+        self._groups = (self._grid, *_groups(self._grid))
         self._table = DrawTable(prepared)
         self._lists: dict[bool, Faces] = {}
         self._vertices = _vertices(prepared)
@@ -61,6 +63,7 @@ class CpuScene:
         most = len(self._faces(False).corners)
         self._numbers = np.zeros((most, kernels.NUMBERS), np.int32)
         self._planes = np.zeros((most, kernels.PLANES), np.float32)
+        self._ends = np.zeros((2, ROWS), np.int32)
         self._box = self._pixel_box()
         self._rest: np.ndarray | None = None
 
@@ -120,7 +123,7 @@ class CpuScene:
         textures = table.textures
         codes, borders = textures.tables[2:]
         mesh = (self._normals, self._uvs, self._places, self._uv1)
-        buffers = (self._depths, self._owners, self._colors, self._numbers, self._planes)
+        buffers = (self._depths, self._owners, self._colors, self._numbers, self._planes, self._ends)
         samples = tuple(value * grid for value in window)
         while True:
             wanted = np.zeros(len(textures.texels), np.uint8)
@@ -142,7 +145,7 @@ class CpuScene:
                 mesh,
                 self._light,
                 window,
-                grid,
+                self._groups,
                 tables,
                 buffers,
                 wanted,
@@ -216,6 +219,15 @@ class _PoseData:
         self.states = np.zeros(0)
         if table.dynamic:
             self.states = material_states(rig.model, rig.binding, rig.flat, table.dynamic, poses)
+
+
+def _groups(side: int) -> tuple[np.ndarray, np.ndarray]:
+    """Return the samples of a pixel in groups of four, the last one filled up with its first: columns and rows i64
+    [g, 4, 2], and the same plus 1/2, f32 [g, 2, 4]."""
+    number = np.arange(-(-side * side // 4) * 4)
+    number = np.where(number < side * side, number, number // 4 * 4).reshape(-1, 4)
+    cells = np.stack([number % side, number // side], axis=-1).astype(np.int64)
+    return cells, np.ascontiguousarray(cells.transpose(0, 2, 1) + 0.5, np.float32)
 
 
 def _half(vector: np.ndarray) -> np.ndarray:
