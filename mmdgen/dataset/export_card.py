@@ -86,7 +86,7 @@ def export_card(
         head,
         "# Posed anime heads",
         f"{total:,} samples of {len(models):,} characters: a pose and three {pixels} x {pixels} RGBA pictures each, "
-        "`rest` (facing front), `expression` (the same with eyes and mouth as in the pose) and `posed` (the whole pose). "
+        "`rest` (facing front), `expression` (the same with eyes and mouth as in the pose), `posed` (the whole pose). "
         f"Pictures: {COLOR}.",
         splits,
         "No character is in two splits.",
