@@ -16,6 +16,7 @@ from mmdgen import rng
 from mmdgen.dataset import codec
 from mmdgen.dataset.manifest import (
     make_manifest,
+    read_manifest,
     sidecar_hashes,
     write_manifest,
 )
@@ -55,8 +56,18 @@ def entry(model: int) -> ModelEntry:
     return ModelEntry(sha256, f"初音 {model}", f"folder/{model}", 16.5, 20.25, 0.125, 0.5, 0.75, "© somebody")
 
 
-def config(encoding: str = "plain") -> DatasetConfig:
-    return DatasetConfig(Vocabulary.of(THA1), SIZE, encoding, settings={"seed": 7, "ambient": (0.5, 1.2)})
+# How images may be stored, by the names that the tests' parameters have.
+WAYS: dict[str, dict[str, str]] = {
+    "plain": {},
+    "residual": {"expression_encoding": "residual"},
+    "compact": {"expression_encoding": "residual", "posed_encoding": "planes"},
+    "zstd": {"codec": "zstd"},
+    "zstd-compact": {"expression_encoding": "residual", "posed_encoding": "planes", "codec": "zstd"},
+}
+
+
+def config(way: str = "plain") -> DatasetConfig:
+    return DatasetConfig(Vocabulary.of(THA1), SIZE, settings={"seed": 7, "ambient": (0.5, 1.2)}, **WAYS[way])
 
 
 def fill(builder: ShardBuilder, models: tuple[int, ...]) -> list[dict[str, Any]]:
@@ -108,9 +119,13 @@ def same(sample, expected: dict[str, Any]) -> bool:
 
 
 def replace_chunk(out: Path, file: str, name: str, index: int, data: bytes | np.ndarray) -> None:
+    """Store other bytes, or another image as it would be stored (an expression image as the difference it is)."""
+    if not isinstance(data, bytes):
+        made = read_manifest(out).config
+        data = codec.encode_image(data, codec=made.codec, planes=made.planes and name != "expression")
     with h5py.File(out / file, "r+") as shard:
         dataset: Any = shard[name]
-        dataset.id.write_direct_chunk((index, 0, 0, 0), data if isinstance(data, bytes) else codec.encode_image(data))
+        dataset.id.write_direct_chunk((index, *[0] * (dataset.ndim - 1)), data)
 
 
 def edit(out: Path, file: str, name: str, index: Any, value: Any) -> None:
@@ -142,7 +157,7 @@ def told(report: VerifyReport) -> str:
     return "\n".join(map(str, report.problems))
 
 
-@pytest.fixture(name="built", scope="module", params=["plain", "residual"])
+@pytest.fixture(name="built", scope="module", params=["plain", "residual", "zstd-compact"])
 def built_fixture(request, tmp_path_factory) -> tuple[Path, dict[str, list[dict[str, Any]]]]:
     out = tmp_path_factory.mktemp(request.param) / "d"
     return out, build_dataset(out, request.param)

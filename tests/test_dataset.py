@@ -123,6 +123,8 @@ def test_find_fault():
 
 def test_shard_opens_with_plain_h5py(built):
     out, truth = built
+    if read_manifest(out).config.codec == "zstd":
+        pytest.importorskip("hdf5plugin", reason="HDF5's own way to read zstd")
     offset = 0
     for split, number, models in LAYOUT:
         if number == 0:
@@ -143,13 +145,15 @@ def test_shard_opens_with_plain_h5py(built):
             for index in range(len(models) * SAMPLES):
                 expected = truth[split][offset + index]
                 row = data["model"][index]
-                rest = data["models/rest"][row]
+                rest, posed = data["models/rest"][row], data["posed"][index]
+                if attributes.get("posed_encoding") == "planes":
+                    rest, posed = codec.plain_pixels(rest), codec.plain_pixels(posed)
                 expression = data["expression"][index]
                 if attributes["expression_encoding"] == "residual":
                     expression = expression + rest
                 assert np.array_equal(rest, expected["rest"])
                 assert np.array_equal(expression, expected["expression"])
-                assert np.array_equal(data["posed"][index], expected["posed"])
+                assert np.array_equal(posed, expected["posed"])
                 assert np.array_equal(data["pose"][index], expected["pose"])
                 assert data["models/sha256"].asstr()[row] == expected["sha256"]
             offset += len(models) * SAMPLES

@@ -200,10 +200,15 @@ def test_verify_looks_at_decoded_expressions(damaged):
 
 def remake(out: Path, name: str, **settings) -> None:
     """Store a dataset of the first shard otherwise; None leaves it out."""
+    made = read_manifest(out).config
+    if made.codec == "zstd":
+        pytest.importorskip("hdf5plugin", reason="this test reads through HDF5's own filter")
     with h5py.File(out / "train/shard-00000.h5", "r+") as file:
         item: Any = file[name]
         data = item[:]
         del file[name]
+        if made.planes and "chunks" in settings:
+            settings["chunks"] = (settings["chunks"][0], *data.shape[1:])
         if settings:
             file.create_dataset(name, **{"data": data, **settings})
 

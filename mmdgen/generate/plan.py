@@ -16,7 +16,7 @@ from typing import Any
 
 from mmdgen import __version__, rng
 from mmdgen.dataset.manifest import check_no_removal
-from mmdgen.dataset.schema import PLAN_FILE, ShardHeader, shard_file
+from mmdgen.dataset.schema import DEFLATE, PLAN_FILE, ZSTD, ShardHeader, shard_file
 from mmdgen.errors import ConfigError, DatasetError
 from mmdgen.fsio import write_atomic
 from mmdgen.generate.catalogue import Catalogue, Rejection, UsableModel
@@ -26,9 +26,16 @@ from mmdgen.generate.splits import assign
 
 PLAN_SCHEMA = "mmdgen-plan-1"
 
-# For estimates only. Measured on real heads at 256 x 256: kB a picture, and pictures a second of one core with a
-# software renderer.
-ESTIMATED_BYTES, ESTIMATED_COMPACT_BYTES, ESTIMATED_FLOW_BYTES = 72_000, 5_000, 32_000
+# For estimates only, at 256 x 256. Measured on 48 real heads (tools/bench/storage.py): bytes of a posed or rest picture
+# and of an expression picture, by codec and --compact; of a flow with its visibility; and pictures a second of one core
+# with a software renderer.
+ESTIMATED_BYTES = {
+    (DEFLATE, False): (62_500, 61_000),
+    (DEFLATE, True): (46_500, 5_000),
+    (ZSTD, False): (57_500, 56_000),
+    (ZSTD, True): (44_000, 4_000),
+}
+ESTIMATED_FLOW_BYTES = {DEFLATE: 28_000, ZSTD: 25_000}
 ESTIMATED_RATE = 35.0
 
 
@@ -102,9 +109,9 @@ class Plan:
             }
         samples = sum(entry["samples"] for entry in splits.values())
         scale = (self.options.size / 256) ** 2
-        expression = ESTIMATED_COMPACT_BYTES if self.options.compact else ESTIMATED_BYTES
-        each = ESTIMATED_BYTES + expression + (ESTIMATED_FLOW_BYTES if self.options.flow else 0)
-        size = (samples * each + (self.images - 2 * samples) * ESTIMATED_BYTES) * scale
+        picture, expression = ESTIMATED_BYTES[self.options.codec, self.options.compact]
+        flow = ESTIMATED_FLOW_BYTES[self.options.codec] if self.options.flow else 0
+        size = (samples * (expression + flow) + (self.images - samples) * picture) * scale
         return {"splits": splits, "samples": samples, "images": self.images, "estimated_bytes": int(size)}
 
 
