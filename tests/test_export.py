@@ -32,6 +32,7 @@ from mmdgen.dataset.export import ExportOptions, Summary, default_out, export_da
 from mmdgen.dataset.export_card import statement
 from mmdgen.dataset.manifest import make_manifest, sidecar_hashes, write_manifest
 from mmdgen.dataset.reader import Dataset
+from mmdgen.dataset.remote import RemotePath, location
 from mmdgen.dataset.schema import ShardHeader
 from mmdgen.dataset.writer import ShardBuilder
 from mmdgen.errors import ConfigError, DatasetError
@@ -253,6 +254,7 @@ def test_hugging_face_datasets_reads_all_three(plain, tmp_path):
 import json, sys
 import numpy as np, datasets
 from mmdgen.dataset.reader import Dataset
+from mmdgen.dataset.remote import RemotePath, location
 for format in {FORMATS!r}:
     found = datasets.load_dataset({str(tmp_path)!r} + "/" + format)
     assert {{split: len(rows) for split, rows in found.items()}} == {{"train": 15, "validation": 3, "test": 6}}
@@ -516,6 +518,20 @@ def test_two_exports_at_once_are_refused(plain, tmp_path, monkeypatch):
     monkeypatch.setattr(export, "_sweep", lambda out: None)
     with pytest.raises(KeyboardInterrupt):
         export_dataset(plain, tmp_path / "x", ExportOptions("webdataset"), workers=1, progress=meanwhile)
+
+
+@pytest.mark.skipif(not importlib.util.find_spec("fsspec"), reason="needs fsspec (the extra remote)")
+def test_a_dataset_in_an_object_store(plain, tmp_path):
+    store = location("memory://bucket/exported")
+    assert isinstance(store, RemotePath)
+    for name, content in tree(plain).items():
+        (store / name).write_bytes(content)
+    export_dataset(store, tmp_path / "x", ExportOptions("webdataset"))
+    go(plain, tmp_path / "reference", "webdataset")
+    assert tree(tmp_path / "x") == tree(tmp_path / "reference")
+    assert default_out(store, "png") == Path("exported-png")
+    result = mmdgen("export", "webdataset", "memory://bucket/exported", "--out", tmp_path / "x")
+    assert "complete already" in result.output
 
 
 def test_nothing_to_export(plain, tmp_path):

@@ -508,6 +508,7 @@ class TestCommand:
         result = mmdgen("remove-model", out, "a" * 64)
         assert isinstance(result.exception, ConfigError)
         assert mmdgen("remove-model", out).exit_code == 2
+        assert mmdgen("remove-model", "memory://bucket/d", "a" * 64).exit_code == 2
 
 
 def test_a_plan_without_removals_is_the_bytes_that_it_was(finished):

@@ -9,9 +9,11 @@ from pathlib import Path
 
 import click
 
+from mmdgen.cli.placing import PlaceType
 from mmdgen.cli.progress import ProgressView, interruptible
 from mmdgen.cli.progress import option as progress_option
 from mmdgen.dataset.export import FORMATS, ExportOptions, Summary, default_out, export_dataset, plan_export
+from mmdgen.dataset.remote import RemotePath
 from mmdgen.dataset.schema import SPLITS
 from mmdgen.errors import ConfigError
 from mmdgen.generate.engine import default_workers
@@ -21,7 +23,7 @@ INTERRUPTED = 130
 
 @click.command()
 @click.argument("format", type=click.Choice(FORMATS))
-@click.argument("dataset", type=click.Path(path_type=Path))
+@click.argument("dataset", type=PlaceType())
 @click.option(
     "--out", type=click.Path(path_type=Path), help="The export's folder [DATASET-FORMAT, beside the dataset]."
 )
@@ -34,7 +36,7 @@ INTERRUPTED = 130
 @click.option("--json", "as_json", is_flag=True, help="Print the summary as JSON.")
 def command(
     format: str,
-    dataset: Path,
+    dataset: Path | RemotePath,
     out: Path | None,
     splits: tuple[str, ...],
     limit: int | None,
@@ -44,7 +46,7 @@ def command(
     progress: str,
     as_json: bool,
 ) -> None:
-    """Export the finished dataset in the folder DATASET for other tools.
+    """Export the finished dataset in the folder DATASET, or at an URL, for other tools.
 
     \b
     parquet     Hugging Face: `datasets.load_dataset(FOLDER)` gives pictures; needs pip install 'mmdgen[export]'
@@ -80,7 +82,7 @@ def command(
     _show(summary, as_json)
 
 
-def _show_plan(dataset: Path, out: Path, options: ExportOptions, as_json: bool) -> None:
+def _show_plan(dataset: Path | RemotePath, out: Path, options: ExportOptions, as_json: bool) -> None:
     plan = plan_export(dataset, options)
     whole = sum(plan.manifest.samples(split) for split in SPLITS)
     if not whole:

@@ -9,8 +9,10 @@ from pathlib import Path
 
 import click
 
+from mmdgen.cli.placing import PlaceType
 from mmdgen.cli.progress import ProgressView, interruptible
 from mmdgen.cli.progress import option as progress_option
+from mmdgen.dataset.remote import RemotePath
 from mmdgen.formats.text import one_line
 from mmdgen.generate.removal import Removal, find_removal, remove_models
 
@@ -18,12 +20,12 @@ INTERRUPTED = 130
 
 
 @click.command()
-@click.argument("dataset", type=click.Path(path_type=Path))
+@click.argument("dataset", type=PlaceType())
 @click.argument("hashes", metavar="HASH...", nargs=-1, required=True)
 @click.option("--dry-run", is_flag=True, help="Only say what would go; change nothing.")
 @progress_option
 @click.option("--json", "as_json", is_flag=True, help="Print what went as JSON.")
-def command(dataset: Path, hashes: tuple[str, ...], dry_run: bool, progress: str, as_json: bool) -> None:
+def command(dataset: Path | RemotePath, hashes: tuple[str, ...], dry_run: bool, progress: str, as_json: bool) -> None:
     """Take models out of the finished dataset in the folder DATASET: because their authors ask for it, for example.
 
     A HASH is the SHA-256 of the model's file, or its first 8 digits or more: manifest.json and README.md list them.
@@ -36,6 +38,8 @@ def command(dataset: Path, hashes: tuple[str, ...], dry_run: bool, progress: str
       mmdgen remove-model out/d 1f2e3d4c5b6a7988
       mmdgen remove-model out/d 1f2e3d4c 99aabbcc --dry-run
     """
+    if isinstance(dataset, RemotePath):
+        raise click.UsageError("models are taken out of local folders only: copy the dataset to a disk and back")
     if dry_run:
         _show(find_removal(dataset, hashes), as_json, dry_run)
         return

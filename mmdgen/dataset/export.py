@@ -27,9 +27,10 @@ from mmdgen.dataset.export_rows import Exporter, FileInfo, Job, JobResult, Watch
 from mmdgen.dataset.export_webdataset import WebDatasetExporter
 from mmdgen.dataset.manifest import Manifest, read_manifest
 from mmdgen.dataset.reader import Dataset
+from mmdgen.dataset.remote import RemotePath, file_sha256
 from mmdgen.dataset.schema import CARD_FILE, MANIFEST_FILE, PROVENANCE_FILE, SPLITS
 from mmdgen.errors import ConfigError, DatasetError
-from mmdgen.fsio import TEMPORARY_MARK, json_bytes, remove_temporaries, sha256_file, write_atomic, write_json
+from mmdgen.fsio import TEMPORARY_MARK, json_bytes, remove_temporaries, write_atomic, write_json
 
 PNG, WEBDATASET, PARQUET = FORMATS = ("png", "webdataset", "parquet")
 EXPORT_FILE = "export.json"
@@ -112,7 +113,7 @@ class Summary:
         }
 
 
-def plan_export(dataset: Path, options: ExportOptions) -> Plan:
+def plan_export(dataset: Path | RemotePath, options: ExportOptions) -> Plan:
     """Return what the export will consist of. Raises `DatasetError` for an unfinished dataset, `ConfigError`."""
     manifest = read_manifest(dataset)
     splits = [split for split in SPLITS if manifest.samples(split) and (not options.splits or split in options.splits)]
@@ -122,7 +123,7 @@ def plan_export(dataset: Path, options: ExportOptions) -> Plan:
     jobs = [job for split in splits for job in _jobs(manifest, split, options)]
     identity = {
         **options.to_json(),
-        "dataset": sha256_file(dataset / MANIFEST_FILE),
+        "dataset": file_sha256(dataset / MANIFEST_FILE),
         "code_version": __version__,
     }
     return Plan(manifest, options, tuple(jobs), identity)
@@ -148,9 +149,14 @@ def _jobs(manifest: Manifest, split: str, options: ExportOptions) -> Iterator[Jo
 
 
 def export_dataset(
-    dataset: Path, out: Path, options: ExportOptions, *, workers: int = 2, progress: Progress | None = None
+    dataset: Path | RemotePath,
+    out: Path,
+    options: ExportOptions,
+    *,
+    workers: int = 2,
+    progress: Progress | None = None,
 ) -> Summary:
-    """Export the finished dataset in the folder `dataset` into the folder `out`; go on with an export begun there.
+    """Export the finished dataset in `dataset` into the folder `out`; go on with an export begun there.
 
     `workers` threads work side by side. `progress(done, total)` is called with samples, in this thread. Raises
     `ConfigError` when `out` lies in the dataset or holds something else, `DatasetError` when something cannot be read
@@ -192,18 +198,23 @@ def make_exporter(plan: Plan) -> Exporter:
     return ParquetExporter(config, statement(plan.manifest))
 
 
-def default_out(dataset: Path, format: str) -> Path:
-    """Return the folder beside the dataset's own that an export goes to: ``out/d`` -> ``out/d-parquet``."""
+def default_out(dataset: Path | RemotePath, format: str) -> Path:
+    """Return the folder beside the dataset's own that an export goes to: ``out/d`` -> ``out/d-parquet``.
+
+    Of a dataset in an object store it is a folder here.
+    """
+    if isinstance(dataset, RemotePath):
+        return Path(f"{dataset.name}-{format}")
     folder = Path(os.path.abspath(dataset))
     if not folder.name:
         raise ConfigError(f"{dataset} is the root of a file system: say where the export goes with --out")
     return (dataset.parent if dataset.name and dataset.name != ".." else folder.parent) / f"{folder.name}-{format}"
 
 
-def check_place(dataset: Path, out: Path) -> None:
+def check_place(dataset: Path | RemotePath, out: Path) -> None:
     """Raise `ConfigError` when `out` is the dataset's folder, lies in it, or is a file."""
-    source, target = dataset.resolve(), out.resolve()
-    if source == target or source in target.parents:
+    target = out.resolve()
+    if isinstance(dataset, Path) and dataset.resolve() in (target, *target.parents):
         raise ConfigError(f"{out} lies in the dataset {dataset}: an export goes beside it, give another --out")
     if out.exists() and not out.is_dir():
         raise ConfigError(f"{out} is a file; --out names the folder of the export")
@@ -212,7 +223,7 @@ def check_place(dataset: Path, out: Path) -> None:
 class _Source:
     """The splits of the dataset, each opened once for all threads."""
 
-    def __init__(self, dataset: Path, plan: Plan, workers: int) -> None:
+    def __init__(self, dataset: Path | RemotePath, plan: Plan, workers: int) -> None:
         # few open files, because each keeps decoded rest images; one that a thread still uses stays open
         self._splits = {
             split: Dataset(dataset, split, manifest=plan.manifest, max_open=workers + 1) for split in plan.samples
@@ -251,7 +262,7 @@ def _work(
     return results
 
 
-def _finish(plan: Plan, exporter: Exporter, dataset: Path, results: list[JobResult], out: Path) -> Summary:
+def _finish(plan: Plan, exporter: Exporter, dataset: Path | RemotePath, results: list[JobResult], out: Path) -> Summary:
     """Write what belongs to all jobs together, export.json last."""
     exporter.finish(list(plan.jobs), results, out)
     samples = plan.samples

@@ -12,6 +12,7 @@ from mmdgen.dataset.card import is_procedural, terms_section
 from mmdgen.dataset.export_parquet import features
 from mmdgen.dataset.export_rows import Job, JobResult, atomic_stream
 from mmdgen.dataset.manifest import Manifest
+from mmdgen.dataset.remote import RemotePath
 from mmdgen.dataset.schema import COLOR
 from mmdgen.errors import DatasetError
 
@@ -45,7 +46,7 @@ def write_models(jobs: Sequence[Job], results: Sequence[JobResult], path: Path) 
     return {sha256: row["samples"] for (_, sha256), row in found.items()}
 
 
-def used_provenance(path: Path, models: Mapping[str, int]) -> list[tuple[bytes, dict[str, Any]]]:
+def used_provenance(path: Path | RemotePath, models: Mapping[str, int]) -> list[tuple[bytes, dict[str, Any]]]:
     """Return the lines of provenance.jsonl about `models`, as they are and read; none where there is no such file."""
     try:
         lines = path.read_bytes().split(b"\n")
