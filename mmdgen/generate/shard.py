@@ -21,6 +21,7 @@ from mmdgen.dataset.schema import NO_SURFACE, ModelEntry, ShardInfo
 from mmdgen.dataset.writer import ShardBuilder
 from mmdgen.errors import DatasetError, DeviceLostError, EngineError
 from mmdgen.fsio import json_bytes, write_atomic
+from mmdgen.generate.ahead import ByteGate, size_of
 from mmdgen.generate.backend import Backend, check_device, make_backend
 from mmdgen.generate.catalogue import UsableModel, reason
 from mmdgen.generate.plan import Part, Plan
@@ -32,7 +33,7 @@ from mmdgen.render.view import MMD, MMD_LIGHT, View
 
 WORK_FOLDER = ".work"
 LOCK_FILE = "lock"
-AHEAD = 2  # models loaded or being loaded while one is drawn: each may hold 100 MB of texels
+AHEAD = 2  # models loaded or being loaded while one is drawn, fewer where they are large (`ahead.MAX_WAITING`)
 ENCODERS = 1  # an encoder thread takes 1 ms a picture, drawing 10 times that
 PENDING_IMAGES = 32
 
@@ -90,7 +91,7 @@ def render_shard(
     is called before anything is written.
     """
     shard, crashed = plan.shards[task.index], dict(task.crashed)
-    watch = Stopwatch()
+    watch, gate = Stopwatch(), ByteGate()
     builder = ShardBuilder(plan.header(task.index))
     failures: list[Failure] = []
 
@@ -104,7 +105,7 @@ def render_shard(
     ):
         try:
             for part, prepared in _prepared(
-                plan, shard.parts, crashed, models, backend, loader, task.careful, note, watch
+                plan, shard.parts, crashed, models, backend, loader, task.careful, note, watch, gate
             ):
                 if part.model in crashed:
                     fail(part, "crashed", crashed[part.model])
@@ -115,6 +116,7 @@ def render_shard(
                     try:
                         _draw(plan, part, prepared.result(), backend, builder, encoder, note, watch)
                         check_device(backend)  # a lost context may also draw nothing without any error
+                        prepared = None  # its memory is for the next one
                         continue
                     except (DatasetError, EngineError, DeviceLostError):
                         raise
@@ -125,6 +127,7 @@ def render_shard(
                     raise error or EngineError("a model was neither prepared nor refused")
                 fail(part, *reason(error, models))
         finally:
+            gate.close()
             loader.shutdown(wait=True, cancel_futures=True)
     note(("write", task.index))
     with watch.timed("write"):
@@ -149,23 +152,33 @@ def _prepared(
     careful: bool,
     note: Note,
     watch: Stopwatch,
+    gate: ByteGate,
 ) -> Iterator[tuple[Part, Future | None]]:
     """Yield each part with the future of its prepared model, `AHEAD` of the one in use; None for crashed models."""
 
     def prepare(part: Part) -> Any:
+        gate.wait()
         model = plan.models[part.model]
         note(("load", part.model))
-        return backend.prepare(models / model.path, model, VOCABULARIES[plan.options.vocabulary], view_of(plan, model))
+        vocabulary = VOCABULARIES[plan.options.vocabulary]
+        prepared = backend.prepare(models / model.path, model, vocabulary, view_of(plan, model))
+        gate.prepared(size_of(prepared))
+        return prepared
+
+    def first() -> tuple[Part, Future | None]:
+        future = ahead[0][1]
+        watch.call("wait", _wait, future)
+        if future is not None and future.exception() is None:
+            gate.taken(size_of(future.result()))
+        return ahead.popleft()
 
     ahead: deque[tuple[Part, Future | None]] = deque()
     for part in parts:
         ahead.append((part, None if part.model in crashed else loader.submit(prepare, part)))
         if careful or len(ahead) > AHEAD:
-            watch.call("wait", _wait, ahead[0][1])
-            yield ahead.popleft()
+            yield first()
     while ahead:
-        watch.call("wait", _wait, ahead[0][1])
-        yield ahead.popleft()
+        yield first()
 
 
 def _wait(future: Future | None) -> None:

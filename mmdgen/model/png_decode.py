@@ -13,7 +13,7 @@ import zlib
 from typing import NamedTuple
 
 import numpy as np
-from isal import isal_zlib
+from isal import igzip_lib, isal_zlib
 
 from mmdgen.model.pixels import DamagedError, TooLargeError
 from mmdgen.model.png_chunks import PngHeader, parse_header
@@ -102,7 +102,7 @@ def _inflated(packed: list[memoryview], size: int) -> bytes | None:
     stream = isal_zlib.decompressobj()
     try:
         raw = stream.decompress(packed[0] if len(packed) == 1 else b"".join(packed), size + 1)
-    except isal_zlib.IsalError:
+    except igzip_lib.IsalError:
         return None
     return raw if len(raw) == size and stream.eof and not stream.unused_data else None
 

@@ -54,7 +54,7 @@ class Rig:
     `expression_index` and `expression_draws` are the faces that come within 3 pixels of `expression_box` (left, right,
     bottom, top in MU), the only part of the picture that the morph parameters can change with the head at rest; None
     where they can change anything. `columns` are the pose columns of the C morph parameters.
-    `depth` bounds z over all poses, MU.
+    `depth` bounds z over all poses, and `reach` each kept vertex (infinitely where SDEF bends it), MU.
     """
 
     model: Model
@@ -76,6 +76,7 @@ class Rig:
     expression_index: np.ndarray
     expression_draws: tuple[DrawRange, ...]
     depth: tuple[float, float]
+    reach: Reach
 
     def evaluate(self, poses: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Return the groups' rotations f64 [N, G, 4] and translations f64 [N, G, 3] for poses f32 [N, K]."""
@@ -173,6 +174,7 @@ def build_rig(model: Model, binding: PoseBinding, frame: Frame | None, outline: 
         expression_index=index[inside].astype(np.uint32).reshape(-1),
         expression_draws=draw_ranges(kept_material[inside]),
         depth=_depth(reach, push, float(pivot[2]), radius),
+        reach=reach,
     )
 
 

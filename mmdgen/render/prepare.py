@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
-from functools import lru_cache
 from pathlib import Path
 
 import numpy as np
@@ -14,7 +14,7 @@ from mmdgen.model.records import Model
 from mmdgen.model.textures import decode_texture, has_alpha
 from mmdgen.pose.binding import PoseBinding
 from mmdgen.pose.rig import Frame, Rig, build_rig
-from mmdgen.render.view import MMD, PHONG, View
+from mmdgen.render.view import MMD, PHONG, SAMPLE_GRIDS, View
 
 # Measured against MikuMikuDance 9.32 (docs/shading.md): an edge of size 1 is pushed out by 0.0008 of the camera's
 # distance, less where the field of view is narrower than 30 degrees. In its pictures that is 0.0015 of the height.
@@ -22,11 +22,18 @@ EDGE_PER_DISTANCE, EDGE_FOV_DEG = 0.0008, 30.0
 EDGE_FRACTION = 0.0015
 
 
-@dataclass(frozen=True, slots=True, eq=False)
+# 96 megapixels: 384 MB, and a third more with mip maps. Of hundreds of real models none shows as many around its head.
+MAX_TEXELS = 96 << 20
+
+Spare = Callable[[set[int], int, int], int]  # (numbers, width, height) -> levels
+
+
+@dataclass(slots=True, eq=False)
 class TextureImage:
     """Texels u8 [H, W, 4] sRGB, row 0 at v = 0. `alpha`: some are not opaque.
 
-    For `phong`, colours are then premultiplied in linear light; for `mmd` they are as the file has them.
+    For `phong`, colours are then premultiplied in linear light; for `mmd` they are as the file has them. Levels of the
+    file's picture that are never read are left out, so it may be smaller.
     """
 
     texels: np.ndarray
@@ -41,6 +48,16 @@ class Prepared:
     view: View
     images: dict[int, TextureImage]
     missing: tuple[str, ...]
+
+    @property
+    def nbytes(self) -> int:
+        """How much memory the texels take."""
+        return sum(image.texels.nbytes for image in set(self.images.values()))
+
+    def forget_texels(self) -> None:
+        """Free the texels, after they were uploaded: nothing can be uploaded from here again."""
+        for image in self.images.values():
+            image.texels = image.texels[:0, :0].copy()
 
 
 def edge_push(view: View, rest: np.ndarray) -> float:
@@ -68,28 +85,59 @@ def prepare_model(model: Model, binding: PoseBinding, view: View) -> Prepared:
     rig = build_rig(model, binding, frame, edge_push(view, model.skeleton.rest))
     if not rig.draws:
         raise ModelError("nothing_in_view", f"{model.path}: no face lies in the view around the head")
-    images, missing = decode_images(model, used_textures(rig, view.shading), view.shading)
+    spare = None if frame is None else _spare(rig, view.shading, frame.pixel / SAMPLE_GRIDS[view.samples])
+    images, missing = decode_images(model, used_textures(rig, view.shading), view.shading, spare)
     return Prepared(rig, view, images, missing)
 
 
-def decode_images(model: Model, numbers: list[int], shading: str) -> tuple[dict[int, TextureImage], tuple[str, ...]]:
-    """Return the pictures of the textures `numbers` of `model`, and the names of those that cannot be decoded."""
-    images: dict[int, TextureImage] = {}
-    missing: list[str] = []
-    decoded: dict[Path | None, TextureImage] = {}  # entries may lead to one file under several spellings
+def _spare(rig: Rig, shading: str, step: float) -> Spare:
+    """Return what `decode_images` asks for a front view whose samples lie `step` MU apart."""
+    from mmdgen.render.sharpness import level_finder  # here: its compiler takes 0.2 s to load
+
+    otherwise: set[int] = set()  # read at places that the vertices' uv do not tell
+    if shading == MMD:
+        otherwise = {texture for item in rig.model.materials for texture in (item.sphere_texture, item.toon_texture)}
+
+    find = level_finder(rig, step)
+    return lambda numbers, width, height: 0 if numbers & otherwise else find(numbers, width, height)
+
+
+def decode_images(
+    model: Model, numbers: list[int], shading: str, spare: Spare | None = None
+) -> tuple[dict[int, TextureImage], tuple[str, ...]]:
+    """Return the pictures of the textures `numbers` of `model`, and the names of those that cannot be decoded.
+
+    `spare` says how many of the finest mip levels of a picture need not be kept. Pictures with more than `MAX_TEXELS`
+    texels in all lose further levels, the largest first.
+    """
+    from mmdgen.render.texels import halved, premultiply_own  # here: their compiler takes 0.2 s to load
+
+    linear = shading == PHONG
+    same: dict[Path | None, list[int]] = {}  # entries may lead to one file under several spellings
     for number in numbers:
-        texture = model.textures[number]
-        if texture.path not in decoded:
-            try:
-                texels = decode_texture(texture)
-            except ModelError:
-                missing.append(texture.name)
-                continue
-            transparent = has_alpha(texels)
-            premultiplied = transparent and shading == PHONG  # MMD filters straight alpha
-            decoded[texture.path] = TextureImage(premultiply(texels) if premultiplied else texels, transparent)
-        images[number] = decoded[texture.path]
-    return images, tuple(missing)
+        same.setdefault(model.textures[number].path, []).append(number)
+    kept: dict[int, tuple[np.ndarray, bool]] = {}
+    lost: list[int] = []
+    for files in same.values():
+        try:
+            texels = decode_texture(model.textures[files[0]])
+        except ModelError:
+            lost += files
+            continue
+        transparent = has_alpha(texels)
+        if transparent and linear:  # MMD filters straight alpha
+            texels = texels if texels.flags.writeable else texels.copy()
+            premultiply_own(texels)
+        for _ in range(spare(set(files), texels.shape[1], texels.shape[0]) if spare else 0):
+            if max(texels.shape[:2]) > 1:
+                texels = halved(texels, linear)
+        kept[files[0]] = (texels, transparent)
+        while sum(pixels.size for pixels, _ in kept.values()) > 4 * MAX_TEXELS:
+            largest = max(kept, key=lambda number: (kept[number][0].size, -number))
+            kept[largest] = (halved(kept[largest][0], linear), kept[largest][1])
+    made = {first: TextureImage(*found) for first, found in kept.items()}
+    images = {number: made[files[0]] for files in same.values() if files[0] in made for number in files}
+    return dict(sorted(images.items())), tuple(model.textures[number].name for number in sorted(lost))
 
 
 def used_textures(rig: Rig, shading: str) -> list[int]:
@@ -116,20 +164,13 @@ def linear_to_srgb(value: np.ndarray) -> np.ndarray:
     return np.where(value <= 0.0031308, value * 12.92, 1.055 * np.maximum(value, 0.0031308) ** (1 / 2.4) - 0.055)
 
 
-@lru_cache(maxsize=1)
-def _premultiply_table() -> np.ndarray:
-    level = np.arange(256) / 255
-    product = srgb_to_linear(level)[None, :] * level[:, None]  # [alpha, value]
-    return np.rint(linear_to_srgb(product) * 255).astype(np.uint8)
-
-
 def premultiply(texels: np.ndarray) -> np.ndarray:
     """Return u8 [H, W, 4] texels whose colours are multiplied by alpha in linear light, sRGB-encoded again.
 
     So that filtering and mip maps mix no colour of transparent texels into the edges.
     """
-    from mmdgen.render.texels import multiply_alpha  # here: its compiler takes 0.2 s to load
+    from mmdgen.render.texels import premultiply_own  # here: its compiler takes 0.2 s to load
 
     result = texels.copy()
-    multiply_alpha(result, _premultiply_table())
+    premultiply_own(result)
     return result

@@ -6,6 +6,8 @@ import moderngl
 import numpy as np
 
 from mmdgen.pose.rig import Rig
+from mmdgen.render.context import is_software
+from mmdgen.render.mipmaps import define_levels, level_definer
 from mmdgen.render.prepare import Prepared, TextureImage
 from mmdgen.render.view import MMD, PHONG
 
@@ -89,6 +91,7 @@ class Textures:
 
     def __init__(self, context: moderngl.Context, *, linear: bool) -> None:
         self._context, self._linear = context, linear
+        self._define = level_definer(context) if is_software(context) else None
         self._uploaded: dict[TextureImage, moderngl.Texture] = {}
 
     def get(self, image: TextureImage) -> moderngl.Texture:
@@ -96,8 +99,12 @@ class Textures:
         if image not in self._uploaded:
             height, width = image.texels.shape[:2]
             kind = _SRGB8_ALPHA8 if self._linear else _RGBA8
-            texture = self._context.texture((width, height), 4, image.texels.tobytes(), internal_format=kind)
-            texture.build_mipmaps()
+            texels = np.ascontiguousarray(image.texels)
+            texture = self._context.texture((width, height), 4, texels, internal_format=kind)
+            if self._define is None:
+                texture.build_mipmaps()
+            else:
+                define_levels(self._define, texture, texels, kind, self._linear)
             # The nearest level, filtered linearly: a quarter cheaper than trilinear on the software renderer.
             texture.filter = (moderngl.LINEAR_MIPMAP_NEAREST, moderngl.LINEAR)
             texture.repeat_x = texture.repeat_y = True

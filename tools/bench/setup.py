@@ -54,10 +54,10 @@ TIMED = {
     "find textures": ("mmdgen.model.assemble:resolve",),
     "fingerprint": ("mmdgen.generate.gl_backend:texture_fingerprint",),
     "rig": ("mmdgen.render.prepare:build_rig",),
-    "needed levels": ("mmdgen.render.prepare:spare_levels",),
+    "needed levels": ("mmdgen.render.prepare:_spare", "mmdgen.render.sharpness:_least"),
     "decode": ("mmdgen.render.prepare:decode_texture",),
-    "premultiply": tuple(f"mmdgen.render.prepare:{name}" for name in ("has_alpha", "premultiply", "premultiply_own")),
-    "reduce": ("mmdgen.render.prepare:reduced",),
+    "premultiply": tuple(f"mmdgen.render.{name}" for name in ("prepare:has_alpha", "texels:premultiply_own")),
+    "reduce": ("mmdgen.render.texels:halved",),
     "upload and mips": ("mmdgen.render.upload:Textures.get",),
 }
 STAGES = (*TIMED, "other", "scene", "first picture")
@@ -88,11 +88,12 @@ def put_clocks(clock: Clock, finish: Callable[[], None] | None) -> None:
                 setattr(owner, name, timed(getattr(owner, name), stage))
 
 
-def set_up(backend: Any, path: Path, model: UsableModel, view: View, clock: Clock, draw: bool) -> Any:
-    """Set one model up and return what was prepared; the seconds by stage are in `clock.cpu`."""
+def set_up(backend: Any, path: Path, model: UsableModel, view: View, clock: Clock, draw: bool) -> float:
+    """Set one model up; return the megapixels that were prepared. The seconds by stage are in `clock.cpu`."""
     clock.cpu.clear()
     with clock.of("other"):
         prepared = backend.prepare(path, model, THA1, view)
+    kept = sum(image.texels.size / 4e6 for image in set(prepared.images.values()))
     if draw:
         poses = sample_poses(THA1, 1, model.id, 0, 2)
         with clock.of("scene"):
@@ -104,7 +105,7 @@ def set_up(backend: Any, path: Path, model: UsableModel, view: View, clock: Cloc
                 next(iter(scene.posed(pose)))
                 times.append(time.thread_time() - start)
         clock.cpu["first picture"] = max(0.0, times[0] - times[2])
-    return prepared
+    return kept
 
 
 def measure(jobs: list[tuple[Path, UsableModel]], options: argparse.Namespace) -> dict[str, Any]:
@@ -126,10 +127,8 @@ def measure(jobs: list[tuple[Path, UsableModel]], options: argparse.Namespace) -
         for number, (path, model) in enumerate(jobs):
             view = View.of_head(model.chin_y, model.top_y, model.center_x, shading=options.shading)
             decoded.clear()
-            prepared = set_up(backend, path, model, view, clock, draw)
-            kept[number] = sum(image.texels.size / 4e6 for image in set(prepared.images.values()))
+            kept[number] = set_up(backend, path, model, view, clock, draw)
             pixels[number] = sum(megapixels for _, megapixels, _ in decoded)
-            del prepared
             if round_ == 0:
                 continue  # warms files, kernels and shaders
             totals[number] = min(totals[number], sum(clock.cpu.values()))
