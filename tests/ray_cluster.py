@@ -134,7 +134,7 @@ def alive(pid: int) -> bool:
     return bool(found := stat(pid)) and found[0] != "Z"
 
 
-def until(condition: Callable[[], Any], seconds: float = 60.0) -> Any:
+def until(condition: Callable[[], Any], seconds: float = 120.0) -> Any:
     """Wait until `condition` returns something true, and return it; a test that waits in vain fails."""
     deadline = time.monotonic() + seconds
     while not (found := condition()):

@@ -15,6 +15,7 @@ import socket
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -275,15 +276,16 @@ class TestAClusterOfOneMachine:
         monkeypatch.setenv("TMPDIR", "/tmp")
         monkeypatch.delenv("RAY_ADDRESS", raising=False)
         words = ["render", "--models", root, "--poses", 40, "--size", 32, "--samples", 1, "--shard-size", 6, "--json"]
+        words += ["--renderer", "gl"]
         local = self.call(*words, "--out", tmp_path / "local")
         assert local.returncode == 0, local.stderr
         words += ["--out", tmp_path / "ray", "--engine", "ray", "--workers", 2]
         process = self.start(*words, "--progress", "json")
-        until(lambda: list((tmp_path / "ray" / "train").glob("*.h5")) or process.poll() is not None, 120)
+        until(lambda: list((tmp_path / "ray" / "train").glob("*.h5")) or process.poll() is not None, 300)
         (driver,) = (pid for pid in children(process.pid) if "ray_driver" in command(pid))
         assert len(session(driver)) > 5
         process.send_signal(signal.SIGINT)
-        output, errors = process.communicate(timeout=60)
+        output, errors = process.communicate(timeout=120)
         assert process.returncode == 130, errors
         assert output == ""
         assert "the same command goes on" in errors
@@ -304,7 +306,7 @@ class TestAClusterOfOneMachine:
 
     def call(self, *words: object) -> subprocess.CompletedProcess:
         process = self.start(*words)
-        output, errors = process.communicate(timeout=240)
+        output, errors = process.communicate(timeout=400)
         return subprocess.CompletedProcess(process.args, process.returncode, output, errors)
 
 
@@ -336,6 +338,27 @@ class TestRefusals:
         assert seconds < 8
         monkeypatch.setenv("RAY_ADDRESS", address)
         assert self.render(tmp_path)[1] == output
+
+    @needs_ray
+    def test_somebody_else_listens(self, tmp_path):
+        """Ray itself would try for minutes."""
+        with socket.create_server(("127.0.0.1", 0)) as server:
+
+            def answer() -> None:
+                with server.accept()[0] as connection:
+                    connection.recv(1000)
+                    connection.sendall(b"HTTP/1.0 400 Bad Request\r\n\r\n")
+
+            thread = threading.Thread(target=answer)
+            thread.start()
+            address = f"127.0.0.1:{server.getsockname()[1]}"
+            code, output, seconds = self.render(tmp_path, "--ray-address", address)
+            thread.join()
+        assert (code, output) == (
+            1,
+            f"mmdgen: --ray-address {address}: what answers there is not a Ray cluster's head\n",
+        )
+        assert seconds < 8
 
     @needs_ray
     @pytest.mark.parametrize("address", ["ray://head:10001", "head", "head:", ":6379", "http://head:1"])

@@ -19,6 +19,7 @@ import socket
 import subprocess
 import tempfile
 import threading
+import time
 from collections import deque
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -44,7 +45,7 @@ LOCAL = "local"  # a cluster of this machine alone, for this run alone
 ADDRESS_VARIABLE = "RAY_ADDRESS"
 LONGEST_FOLDER = 20  # characters: a socket's whole name has 107 at most, and Ray needs most of them
 ANSWER_SECONDS = 5.0  # for a machine to take a connection
-CONNECT_SECONDS = 120.0  # for Ray to start or to be joined
+JOIN_SECONDS, START_SECONDS = 60.0, 180.0  # for a cluster to be joined, or one of our own to start
 LEAVE_SECONDS = 20.0  # for its processes to end
 
 
@@ -103,12 +104,32 @@ def check_address(address: str | None) -> str:
     if "://" in found or not name or not port.isdigit():
         raise ConfigError(f"--ray-address {found}: give host:port as `ray start` printed it, auto, or {LOCAL}")
     try:
-        socket.create_connection((name.strip("[]"), int(port)), ANSWER_SECONDS).close()
+        with socket.create_connection((name.strip("[]"), int(port)), ANSWER_SECONDS) as connection:
+            connection.settimeout(ANSWER_SECONDS)
+            ours = _tls() or _speaks_http2(connection)
     except (OSError, OverflowError) as error:
         raise ConfigError(
             f"--ray-address {found}: no Ray cluster answers there ({error}); `ray status --address {found}` must work"
         ) from error
+    if not ours:
+        raise ConfigError(f"--ray-address {found}: what answers there is not a Ray cluster's head")
     return found
+
+
+def _tls() -> bool:
+    return os.environ.get("RAY_USE_TLS", "0").lower() in ("1", "true")
+
+
+def _speaks_http2(connection: socket.socket) -> bool:
+    """Return whether the other end is an HTTP/2 server, as gRPC's are; Ray itself tries for minutes. Raises OSError.
+
+    RFC 9113, 3.4: both sides begin with a SETTINGS frame (type 4), the client after a fixed text.
+    """
+    connection.sendall(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + bytes((0, 0, 0, 4, 0, 0, 0, 0, 0)))
+    head = b""
+    while len(head) < 9 and (more := connection.recv(9 - len(head))):
+        head += more
+    return len(head) == 9 and head[3] == 4
 
 
 class RayCrew:
@@ -171,12 +192,13 @@ class RayCrew:
         return process
 
     def _wait_until_connected(self) -> None:
-        for _ in range(int(CONNECT_SECONDS)):
-            message = self._next(1.0)
-            if message is not None:
+        seconds = START_SECONDS if self._address == LOCAL else JOIN_SECONDS
+        deadline = time.monotonic() + seconds
+        while time.monotonic() < deadline:
+            if self._next(1.0) is not None:
                 return
         raise EngineError(
-            f"Ray ({self._address}) did not answer within {CONNECT_SECONDS:.0f} seconds. {self._last_words()}".strip()
+            f"Ray ({self._address}) did not answer in {seconds:.0f} seconds. {self._last_words()}".strip()
         )
 
     def _next(self, seconds: float) -> tuple[str, Any, Any] | None:
