@@ -521,6 +521,7 @@ class TestCommand:
             ["--part", "auto"],
             ["--plan-only", "--part", "1/2"],
             ["--plan-only", "--dry-run"],
+            ["--part", "1/2", "--retry-failed"],
             ["--staging", "somewhere"],
         ],
     )

@@ -119,6 +119,17 @@ class TestRun:
         go(models, RemotePlace(root, tmp_path / "staging"), engine, **SMALL)
         assert_there(root, reference)
 
+    @pytest.mark.slow
+    def test_a_ray_cluster_uploads(self, models, reference, root, tmp_path):
+        pytest.importorskip("ray", reason="needs ray: pip install 'mmdgen[ray]'")
+        from mmdgen.generate.ray_engine import render_shards as on_ray
+
+        def engine(*words: Any, **settings: Any) -> Any:
+            return on_ray(*words, **{**settings, "backend": fake.BACKEND, "workers": 2}, address="local")
+
+        go(models, RemotePlace(root, tmp_path / "staging"), engine, **SMALL)
+        assert_there(root, reference)
+
     def test_interrupted_and_gone_on_elsewhere(self, models, reference, root, tmp_path):
         """Nothing of the first machine is left: another one has plan and shards from the store, and makes the rest.
 
@@ -349,6 +360,18 @@ class TestFailures:
         plan_in(models, RemotePlace(root, tmp_path / "s"))
         with pytest.raises(ConfigError, match=f"is the staging folder of {root.url}"):
             plan_in(models, RemotePlace(RemotePath(f"{root.url}2"), tmp_path / "s"))
+
+    def test_tasks_that_share_a_staging_folder(self, models, root, tmp_path, monkeypatch):
+        """All tasks of an array have the same user's cache: another one may claim it in the same moment."""
+        looked = Path.iterdir
+
+        def while_another_claims(path: Path) -> Any:
+            monkeypatch.setattr(Path, "iterdir", looked)
+            plan_in(models, RemotePlace(root, tmp_path / "s"), **SMALL)
+            return looked(path)
+
+        monkeypatch.setattr(Path, "iterdir", while_another_claims)
+        RemotePlace(root, tmp_path / "s").plan_for(fake.options(**SMALL), support.no_scan)
 
 
 class Flaky:

@@ -100,11 +100,11 @@ def show_part(summary: PartSummary, as_json: bool) -> None:
     if not summary.own:
         click.echo(f"part {summary.part}: the plan has {summary.shards} shards, and none of them is this part's")
     elif summary.complete:
-        click.echo(f"part {summary.part}: its {summary.own} shards were there already; nothing was done")
+        click.echo(f"part {summary.part}: all its shards were there already; nothing was done")
     else:
         click.echo(
-            f"part {summary.part}:  {summary.own} shards, {summary.images:,} images, {summary.bytes / 1e6:.1f} MB in "
-            f"{summary.out}"
+            f"part {summary.part}:  {summary.own} shard{'s' if summary.own > 1 else ''}, {summary.images:,} images, "
+            f"{summary.bytes / 1e6:,.1f} MB in {summary.out}"
         )
     if summary.drawn:
         click.echo(f"speed:     {summary.drawn:,} images in {summary.seconds:.1f} s, {summary.rate:.1f} images/s")

@@ -222,6 +222,8 @@ def command(
         raise click.UsageError("say how many samples: --poses N (or --validation-poses, --test-poses)")
     if plan_only and (part or dry_run):
         raise click.UsageError("--plan-only is a step of its own: leave out --part and --dry-run")
+    if part and retry_failed:
+        raise click.UsageError("--retry-failed is about a finished dataset: leave out --part")
     place = place_for(out, staging)
     if models is not None and characters is not None:
         raise click.UsageError("--characters is for procedural characters: leave out --models, or --characters")

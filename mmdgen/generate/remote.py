@@ -302,6 +302,8 @@ class RemotePlace(Place):
             foreign = sorted(path.name for path in self.folder.iterdir() if path.name != WORK_FOLDER)
         except OSError as error:
             raise DatasetError(f"{self.folder}: cannot be made: {error.strerror or error}") from error
+        if remote_of(self.folder) == self.root.url:  # another task of the same array has just claimed it for all
+            return
         if foreign:
             raise ConfigError(f"{self.folder} is not empty ({foreign[0]}, ...); --staging names a folder of its own")
         write_json(self.folder / WORK_FOLDER / REMOTE_FILE, {"url": self.root.url})
