@@ -223,6 +223,10 @@ class TestRender:
             return str(error.value)
 
         assert '--deny was "1 hash (' in other(Gate(deny=listed("a" * 64, "b" * 64), deny_hints=("r18",)))
+        assert "mmdgen remove-model takes models out" in other(
+            Gate(deny=listed("a" * 64, "b" * 64), deny_hints=("r18",))
+        )
+        assert "mmdgen remove-model" not in other(Gate(deny=gate.deny))
         assert ')", now "2 hashes (' in other(Gate(deny=listed("a" * 64, "b" * 64), deny_hints=("r18",)))
         assert ')", now not given' in other(Gate(deny_hints=("r18",)))
         assert '--allow was not given, now "1 hash (' in other(Gate(gate.deny, listed("a" * 64), ("r18",)))
