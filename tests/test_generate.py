@@ -148,13 +148,15 @@ class TestResult:
         terms = {sample.model.terms for sample in Dataset(reference, "train")}
         assert terms <= {"", "no_commercial"}
 
-    def test_compact_decodes_to_the_same_images(self, models, reference, tmp_path):
-        fake.go(models, tmp_path / "d", 2, compact=True)
+    @pytest.mark.parametrize("codec", ["deflate", "zstd"])
+    def test_compact_decodes_to_the_same_images(self, models, reference, tmp_path, codec):
+        fake.go(models, tmp_path / "d", 2, compact=True, codec=codec)
         assert verify_dataset(tmp_path / "d").problems == ()
         pairs = zip(Dataset(tmp_path / "d", "train"), Dataset(reference, "train"), strict=True)
         for compact, plain in pairs:
             np.testing.assert_array_equal(compact.expression, plain.expression)
             np.testing.assert_array_equal(compact.posed, plain.posed)
+            np.testing.assert_array_equal(compact.rest, plain.rest)
 
 
 class TestSameBytes:

@@ -110,7 +110,7 @@ def equal(first: dict[str, np.ndarray], second: dict[str, np.ndarray]) -> bool:
 # --- what a batch holds ---
 
 
-@pytest.mark.parametrize("encoding", ["plain", "residual"])
+@pytest.mark.parametrize("encoding", ["plain", "residual", "zstd-compact"])
 def test_one_pass_gives_every_sample_in_order(tmp_path, encoding):
     data = write_dataset(tmp_path / "d", config(encoding), shards=2)
     dataset = Dataset(data, "train")
