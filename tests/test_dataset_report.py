@@ -173,6 +173,14 @@ class TestPage:
         with pytest.raises(ConfigError, match="--out"):
             default_page(Path("/"))
 
+    def test_what_cannot_be_reported(self, tmp_path):
+        """One line each, and no page: an URL, a folder that is not there."""
+        for name, code, words in (("s3://bucket/d", 2, "copy s3://bucket/d into one"), (str(tmp_path / "x"), 1, "")):
+            result = CliRunner().invoke(cli, ["report", name, "--out", str(tmp_path / "page.html")])
+            assert result.exit_code == code
+            assert words in result.output
+            assert not (tmp_path / "page.html").exists()
+
     def test_json_is_without_pictures(self, rendered, tmp_path):
         result = CliRunner().invoke(cli, ["report", str(rendered), "--out", str(tmp_path / "p.html"), "--json"])
         facts = json.loads(result.stdout)

@@ -7,13 +7,15 @@ from pathlib import Path
 
 import click
 
+from mmdgen.cli.placing import PlaceType
 from mmdgen.cli.progress import ProgressView
 from mmdgen.cli.progress import option as progress_option
+from mmdgen.dataset.remote import RemotePath
 from mmdgen.generate.dataset_report import default_page, write_report
 
 
 @click.command()
-@click.argument("dataset", type=click.Path(path_type=Path))
+@click.argument("dataset", type=PlaceType())
 @click.option(
     "--out",
     "target",
@@ -22,7 +24,7 @@ from mmdgen.generate.dataset_report import default_page, write_report
 )
 @click.option("--json", "as_json", is_flag=True, help="Print what the page says, but for its pictures, as JSON.")
 @progress_option
-def command(dataset: Path, target: Path | None, as_json: bool, progress: str) -> None:
+def command(dataset: Path | RemotePath, target: Path | None, as_json: bool, progress: str) -> None:
     """Write one HTML page about the dataset in the folder DATASET.
 
     It shows poses against their densities, samples, what pictures look wrong, models that are missing and why, sizes,
@@ -35,6 +37,8 @@ def command(dataset: Path, target: Path | None, as_json: bool, progress: str) ->
       mmdgen report out/d --out d.html
       mmdgen report out/d --json > d.json
     """
+    if isinstance(dataset, RemotePath):
+        raise click.UsageError(f"a report is made of a folder on this machine: copy {dataset} into one first")
     with ProgressView(progress) as view:
         page = target or default_page(dataset)
         facts = write_report(dataset, page, on_progress=view.report)
