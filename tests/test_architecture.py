@@ -46,6 +46,7 @@ HEAVY = {
     "glcontext": ("mmdgen.render",),
     "h5py": ("mmdgen.dataset",),
     "isal": ("mmdgen.dataset", "mmdgen.model.png_decode"),
+    "llvmlite": ("mmdgen.render.cpu_simd",),
     "numba": ("mmdgen.render", "mmdgen.model", "mmdgen.dataset.codec_kernels"),
     "zstandard": ("mmdgen.dataset",),
     "ray": ("mmdgen.generate.ray_driver",),
@@ -68,8 +69,8 @@ HEAVY = {
 }
 # What needs them works with the extras train and onnx; everything else must do without.
 TRAINING = ("torch", "lightning_fabric", "torchmetrics", "safetensors", "tensorboard", "onnx", "onnxruntime")
-# What guards the page must be unpredictable, and no sample depends on it.
-SECRETS_HOME = "mmdgen.web.security"
+# What guards the page, and a Ray of our own, must be unpredictable, and no sample depends on it.
+SECRETS_HOMES = ("mmdgen.web.security", "mmdgen.generate.ray_driver")
 RANDOM_MODULES = ("random", "secrets", "uuid", "numpy.random")
 RANDOM_FUNCTIONS = ("os.urandom", "os.getrandom")
 # torch draws from one state for the whole process unless it is given a generator. Its state may be set (from a seed of
@@ -202,7 +203,7 @@ def randomness_is_keyed(module: Module) -> Iterator[str]:
         return
     names = local_names(module)
     for line, name in imports(module):
-        if inside(name, ("secrets",)) and module.name == SECRETS_HOME:
+        if inside(name, ("secrets",)) and module.name in SECRETS_HOMES:
             continue
         if inside(name, RANDOM_MODULES) or name in RANDOM_FUNCTIONS:
             yield f"{module.path}:{line}: imports {name}: randomness comes only through mmdgen.rng"

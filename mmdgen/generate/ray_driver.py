@@ -11,6 +11,7 @@ import contextlib
 import faulthandler
 import os
 import queue
+import secrets
 import shutil
 import signal
 import sys
@@ -102,6 +103,15 @@ def _go(job: Mapping[str, Any], code: int) -> NoReturn:
     os._exit(code)  # not through Ray's and its libraries' own farewells, which may wait for others
 
 
+def _lock_out_others() -> None:
+    """Give a cluster of our own a password, because Ray listens on all of the machine's addresses.
+
+    By itself it would leave one in the user's home, and from then on ask others for it. It is read on import.
+    """
+    if not any(name in os.environ for name in ("RAY_AUTH_MODE", "RAY_AUTH_TOKEN", "RAY_AUTH_TOKEN_PATH")):
+        os.environ["RAY_AUTH_MODE"], os.environ["RAY_AUTH_TOKEN"] = "token", secrets.token_hex(32)
+
+
 def _host_class() -> type:
     """Return the class of the actors: `ray_host.Host`, with modules found as this process finds them.
 
@@ -162,9 +172,11 @@ class Driver:
 
     def connect(self) -> None:
         """Start a cluster or join one. Raises `EngineError`."""
+        address, local = self.job["address"], self.job["folder"] is not None
+        if local:
+            _lock_out_others()
         import ray
 
-        address, local = self.job["address"], self.job["folder"] is not None
         options: dict[str, Any] = {}
         if local:
             options = {
@@ -172,7 +184,6 @@ class Driver:
                 "include_dashboard": False,
                 "object_store_memory": OBJECT_STORE,
                 "_temp_dir": self.job["folder"],
-                "_node_ip_address": "127.0.0.1",  # nobody else's business
             }
         try:
             ray.init(address=address, log_to_driver=False, **options)
