@@ -157,6 +157,12 @@ class Clock:
                 self.calls[name] = self.calls.get(name, 0) + 1
 
 
+def processor_seconds() -> float:
+    """Return the processor time of this process and of all its children that have ended and were waited for."""
+    times = os.times()
+    return times.user + times.system + times.children_user + times.children_system
+
+
 def usable(models: Path, limit: int | None = None) -> Any:
     """Return the catalogue of a folder of models, with the checkout's annotations where there are some.
 

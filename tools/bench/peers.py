@@ -156,7 +156,19 @@ class Packed:
 # The peers: each function runs in the peer's interpreter
 
 
-def draw_with_bpy(packed: Packed, picture: Path | None) -> list[float]:
+Times = list[tuple[float, float]]  # wall and processor seconds of each picture, the latter of all threads
+
+
+def _now() -> tuple[float, float]:
+    return time.perf_counter(), time.process_time()
+
+
+def _since(start: tuple[float, float]) -> tuple[float, float]:
+    wall, cpu = _now()
+    return wall - start[0], cpu - start[1]
+
+
+def draw_with_bpy(packed: Packed, picture: Path | None) -> Times:
     """Draw every pose with Blender's Workbench; return the seconds that each took."""
     bpy: Any = importlib.import_module("bpy")
     bpy.ops.wm.read_factory_settings(use_empty=True)
@@ -204,20 +216,20 @@ def draw_with_bpy(packed: Packed, picture: Path | None) -> list[float]:
     scene.view_settings.view_transform = "Standard"
     shading.light, shading.color_type = "FLAT", "TEXTURE"
     shading.show_backface_culling = shading.show_cavity = shading.show_shadows = shading.show_object_outline = False
-    seconds = []
+    seconds: Times = []
     for number in range(-1, len(points)):  # the first picture compiles shaders and uploads textures
-        start = time.perf_counter()
+        start = _now()
         mesh.vertices.foreach_set("co", points[max(number, 0)].reshape(-1))
         mesh.update()
         bpy.ops.render.render()
-        seconds.append(time.perf_counter() - start)
+        seconds.append(_since(start))
     if picture is not None:
         render.image_settings.file_format, render.image_settings.color_mode = "PNG", "RGBA"
         bpy.data.images["Render Result"].save_render(str(picture))
     return seconds[1:]
 
 
-def draw_with_pyrender(packed: Packed, picture: Path | None) -> list[float]:
+def draw_with_pyrender(packed: Packed, picture: Path | None) -> Times:
     """Draw every pose with pyrender; return the seconds that each took."""
     from PIL import Image
 
@@ -242,10 +254,11 @@ def draw_with_pyrender(packed: Packed, picture: Path | None) -> list[float]:
     scene.add(camera, pose=place)
     renderer = pyrender.OffscreenRenderer(packed.size, packed.size)
     flags = pyrender.RenderFlags.FLAT | pyrender.RenderFlags.RGBA | pyrender.RenderFlags.SKIP_CULL_FACES
-    seconds, node, color = [], None, None
+    seconds: Times = []
+    node, color = None, None
     for number in range(-1, len(packed.positions)):
         points = packed.positions[max(number, 0)] * np.array([1, 1, -1], np.float32)  # OpenGL's z towards the viewer
-        start = time.perf_counter()
+        start = _now()
         if node is not None:
             scene.remove_node(node)
         primitives = [
@@ -254,7 +267,7 @@ def draw_with_pyrender(packed: Packed, picture: Path | None) -> list[float]:
         ]
         node = scene.add(pyrender.Mesh(primitives))
         color, _ = renderer.render(scene, flags=flags)
-        seconds.append(time.perf_counter() - start)
+        seconds.append(_since(start))
     if picture is not None and color is not None:
         Image.fromarray(color).save(picture)
     renderer.delete()
@@ -266,19 +279,19 @@ DRAW = {"bpy Workbench": draw_with_bpy, "pyrender": draw_with_pyrender}
 
 def draw_part(name: str, files: list[Path], pictures: Path | None) -> None:
     """Draw packed models with a peer in this interpreter; print the number of pictures and the seconds they took."""
-    count, seconds = 0, 0.0
+    taken: Times = []
     for file in files:
         picture = pictures / f"{file.stem}-{MODULES[name]}.png" if pictures else None
-        taken = DRAW[name](Packed(file), picture)
-        count, seconds = count + len(taken), seconds + sum(taken)
-    print("\nresult " + json.dumps({"images": count, "seconds": seconds}), flush=True)
+        taken += DRAW[name](Packed(file), picture)
+    wall, cpu = (sum(times) for times in zip(*taken, strict=True))
+    print("\nresult " + json.dumps({"images": len(taken), "wall": wall, "cpu": cpu}), flush=True)
 
 
 # The parent's side
 
 
-def rate(peer: Peer, files: list[Path], processes: int = 1, pictures: Path | None = None) -> float:
-    """Return images/s of a peer in `processes` processes side by side, each with a share of the packed models.
+def rate(peer: Peer, files: list[Path], processes: int = 1, pictures: Path | None = None) -> tuple[float, float]:
+    """Return images/s, and processor ms an image, of a peer in `processes` processes, each with a share of the models.
 
     Loading, and the first picture of each model, are not counted. Raises RuntimeError with the peer's last words.
     """
@@ -301,7 +314,7 @@ def rate(peer: Peer, files: list[Path], processes: int = 1, pictures: Path | Non
                 env=_environment(processes),
             )
         )
-    total = 0.0
+    total, cpu, images = 0.0, 0.0, 0
     for process in running:
         try:
             output, _ = process.communicate(timeout=TIME_LIMIT_S)
@@ -313,8 +326,9 @@ def rate(peer: Peer, files: list[Path], processes: int = 1, pictures: Path | Non
         if process.returncode or not lines:
             raise RuntimeError(f"{peer.name} failed ({process.returncode}): {' / '.join(output.splitlines()[-3:])}")
         found = json.loads(lines[-1][7:])
-        total += found["images"] / found["seconds"]
-    return total
+        total += found["images"] / found["wall"]
+        cpu, images = cpu + found["cpu"], images + found["images"]
+    return total, 1e3 * cpu / images
 
 
 def main() -> None:
@@ -354,7 +368,8 @@ def main() -> None:
         files = pack(arguments.models, plan, Path(folder), arguments.poses, arguments.limit)
         for peer in found:
             if not peer.problem:
-                print(f"{peer.name}: {rate(peer, files, 1, arguments.out):.2f} images/s, see {arguments.out}")
+                speed, cpu = rate(peer, files, 1, arguments.out)
+                print(f"{peer.name}: {speed:.2f} images/s, {cpu:.0f} ms of processor each, see {arguments.out}")
 
 
 if __name__ == "__main__":

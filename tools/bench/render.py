@@ -41,7 +41,7 @@ sys.path.insert(0, str(HERE))
 
 import peers  # noqa: E402
 import stages  # noqa: E402
-from common import alternate, cores, machine, ratios, say, show_json, spreads, usable  # noqa: E402
+from common import alternate, cores, machine, processor_seconds, ratios, say, show_json, spreads, usable  # noqa: E402
 
 from mmdgen.dataset.manifest import read_manifest  # noqa: E402
 from mmdgen.generate.catalogue import Catalogue  # noqa: E402
@@ -81,6 +81,7 @@ class Bench:
         self.plan_folder = temporary / "plan"
         self.plan = plan_for(self.plan_folder, self.options, lambda: self.catalogue)
         self.reports: dict[str, Any] = {}
+        self.cpu_ms: dict[str, list[float]] = {}  # processor time an image by name, of all processes
         self._runs = 0
 
     def ours(self, name: str, backend: str) -> float:
@@ -89,15 +90,19 @@ class Bench:
         out = self.temporary / f"out-{self._runs}"
         plan = plan_for(out, self.options, lambda: self.catalogue)
         device = self.arguments.device if name == "gl" else None
-        start = time.perf_counter()
+        start, cpu = time.perf_counter(), processor_seconds()
         summary = run(plan, self.models, out, workers=self.arguments.workers, backend=backend, device=device)
         seconds = time.perf_counter() - start
+        self.note_cpu(f"mmdgen {name}", cpu, summary.images)
         self.reports[name] = dict(read_manifest(out).gl)
         return summary.images / seconds
 
+    def note_cpu(self, name: str, before: float, images: int) -> None:
+        self.cpu_ms.setdefault(name, []).append(1e3 * (processor_seconds() - before) / images)
+
     def naive(self, processes: int) -> float:
         """Return images/s of so many naive processes side by side."""
-        start = time.perf_counter()
+        start, cpu = time.perf_counter(), processor_seconds()
         # One process has the driver draw on all cores; several draw on one each.
         environment = {**os.environ, "LP_NUM_THREADS": str(cores()) if processes == 1 else "0"}
         command = [sys.executable, str(HERE / "render.py"), "--naive-part"]
@@ -117,7 +122,14 @@ class Bench:
             if process.returncode:
                 raise SystemExit(f"the naive renderer failed with {process.returncode}")
             total += int(output)
+        self.note_cpu("naive" if processes == 1 else "naive in parallel", cpu, total)
         return total / (time.perf_counter() - start)
+
+    def peer(self, name: str, peer: peers.Peer, files: list[Path], processes: int) -> float:
+        """Return images/s of a peer."""
+        speed, cpu_ms = peers.rate(peer, files, processes)
+        self.cpu_ms.setdefault(name, []).append(cpu_ms)
+        return speed
 
     def stages(self, name: str) -> dict[str, Any]:
         """Return the stages of one worker with a renderer, measured in a process of its own."""
@@ -176,7 +188,7 @@ def peer_cases(bench: Bench, problems: dict[str, str]) -> dict[str, Callable[[],
         if arguments.workers > 1:
             counts[f"{peer.name} in parallel"] = min(arguments.workers, len(files))
         for name, processes in counts.items():
-            cases[name] = lambda peer=peer, processes=processes: peers.rate(peer, files, processes)
+            cases[name] = lambda name=name, peer=peer, count=processes: bench.peer(name, peer, files, count)
     return cases
 
 
@@ -213,6 +225,7 @@ def measure(arguments: argparse.Namespace, temporary: Path) -> dict[str, Any]:
         "workers": arguments.workers,
         "rounds": len(next(iter(rates.values()))),
         "images_per_second": spreads(rates),
+        "cpu_ms_per_image": spreads(bench.cpu_ms),
         "ratio": {f"{name} over": ratios(rates, f"mmdgen {name}") for name in ours},
         "stages": where,
     }
@@ -225,9 +238,10 @@ def show(result: dict[str, Any]) -> None:
         f"{about['cpu']}, {about['cores']} cores, {', '.join(about['gpus']) or 'no NVIDIA GPU'}, load {about['load']}"
     )
     print(f"{result['models']} models, {result['poses_per_model']} poses each, {result['workers']} workers")
-    print(f"\nimages/s, median of {result['rounds']} (slowest .. fastest)")
+    print(f"\nimages/s, median of {result['rounds']} (slowest .. fastest), and least processor time an image")
     for name, found in result["images_per_second"].items():
-        print(f"  {name:28s} {found['median']:8.1f}  ({found['min']:.1f} .. {found['max']:.1f})")
+        cpu = result["cpu_ms_per_image"][name]["min"]
+        print(f"  {name:28s} {found['median']:8.1f}  ({found['min']:.1f} .. {found['max']:.1f}) {cpu:8.1f} ms")
     for name, reason in result["peers"]["missing"].items():
         print(f"  {name:28s} not measured: {reason}")
     for name, others in result["ratio"].items():
