@@ -66,7 +66,7 @@ def _show(removal: Removal, as_json: bool, dry_run: bool) -> None:
         count = len(removal.models)
         click.echo(
             f"{verb}: {count} model{'s' if count > 1 else ''} with {sum(removal.samples.values()):,} samples ({told}) "
-            f"in {len(removal.shards)} shards of {removal.out}"
+            f"in {len(removal.shards)} shard{'' if len(removal.shards) == 1 else 's'} of {removal.out}"
         )
         for sha256 in removal.models:
             click.echo(f"  {sha256}  {one_line(removal.names.get(sha256, '(not in any picture)'))}")
