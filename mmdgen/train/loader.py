@@ -277,7 +277,8 @@ def _iterator(decoder: Decoder, route: _Route, workers: int) -> Any:
     if workers:
         # Not fork: the caller may have threads and a GPU. The server imports torch once for all workers to come.
         context = multiprocessing.get_context("forkserver")
-        context.set_forkserver_preload(["torch", "h5py", __name__])
+        compiled = ["mmdgen.dataset.codec_kernels"] if decoder.dataset.config.planes or decoder.flow else []
+        context.set_forkserver_preload(["torch", "h5py", __name__, *compiled])
         options = {"multiprocessing_context": context, "prefetch_factor": PREFETCH, "worker_init_fn": _start_worker}
     with warnings.catch_warnings():
         # The number of workers is the caller's choice.

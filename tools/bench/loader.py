@@ -1,25 +1,22 @@
 """How many shuffled batches a second does the loader bring into torch, with how many workers?
 
-    python tools/bench/loader.py [--data DIR] [--split train] [--workers 0,1,2] [--batch 25] [--batches 40]
-        [--repeats 5] [--fields rest,expression,posed] [--flip] [--flow] [--naive] [--json]
+    python tools/bench/loader.py [--data DIR | --codec deflate|zstd --compact] [--split train] [--workers 0,1,2]
+        [--batch 25] [--batches 40] [--repeats 5] [--fields rest,expression,posed] [--flip] [--flow] [--naive] [--json]
 
 Reads a rendered dataset, or without --data one of drawn pictures (256 pixels, nearly as hard to decode) in a temporary
-folder. Each round times --batches batches after the first ones, for every number of workers in turn, so that other work
-on the machine slows all alike; prints median, slowest and fastest round, and the median wait for the first batch (the
-workers' start; the very first one also starts their server). Without workers it also tells the processor time an
-example takes, which says more than the rest on a busy machine. Files are in the page cache after the first round.
---naive also times the loader that one writes first: torch's own shuffling, samples collated by torch.
+folder, stored as --codec and --compact say. Each round times --batches batches after the first ones, for every number
+of workers in turn, so that other work on the machine slows all alike; prints median, slowest and fastest round, and the
+median wait for the first batch (the workers' start; the very first one also starts their server). Without workers it
+also tells the processor time an example takes, which says more than the rest on a busy machine. Files are in the page
+cache after the first round. --naive also times the loader that one writes first: torch's own shuffling, samples
+collated by torch.
 """
 
 from __future__ import annotations
 
 import argparse
 import itertools
-import json
 import multiprocessing
-import os
-import platform
-import statistics
 import sys
 import tempfile
 import time
@@ -32,15 +29,29 @@ import numpy as np
 import torch
 from torch.utils.data import DataLoader
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
+HERE = Path(__file__).resolve().parent
+sys.path.insert(0, str(HERE.parents[1]))
+sys.path.insert(0, str(HERE))
 
-from mmdgen import rng
-from mmdgen.dataset.manifest import make_manifest, write_manifest
-from mmdgen.dataset.reader import Dataset
-from mmdgen.dataset.schema import DatasetConfig, ModelEntry, ShardHeader, Vocabulary
-from mmdgen.dataset.writer import ShardBuilder
-from mmdgen.pose.vocabulary import THA1
-from mmdgen.train.loader import PREFETCH, make_loader
+from common import machine, show_json, spread  # noqa: E402
+
+from mmdgen import rng  # noqa: E402
+from mmdgen.dataset.manifest import make_manifest, write_manifest  # noqa: E402
+from mmdgen.dataset.reader import Dataset  # noqa: E402
+from mmdgen.dataset.schema import (  # noqa: E402
+    CODECS,
+    DEFLATE,
+    PLAIN,
+    PLANES,
+    RESIDUAL,
+    DatasetConfig,
+    ModelEntry,
+    ShardHeader,
+    Vocabulary,
+)
+from mmdgen.dataset.writer import ShardBuilder  # noqa: E402
+from mmdgen.pose.vocabulary import THA1  # noqa: E402
+from mmdgen.train.loader import PREFETCH, make_loader  # noqa: E402
 
 SHARDS, MODELS, POSES, SIZE = 8, 8, 16, 256
 
@@ -56,9 +67,10 @@ def drawn_picture(*key: int | str) -> np.ndarray:
     return np.clip(image, 0, 255).astype(np.uint8)
 
 
-def drawn_dataset(out: Path) -> Path:
+def drawn_dataset(out: Path, codec: str, compact: bool) -> Path:
     """A training split of SHARDS x MODELS x POSES samples of drawn pictures."""
-    config = DatasetConfig(Vocabulary.of(THA1), SIZE)
+    encodings = (RESIDUAL, PLANES) if compact else (PLAIN, PLAIN)
+    config = DatasetConfig(Vocabulary.of(THA1), SIZE, encodings[0], codec, posed_encoding=encodings[1])
     pictures = [drawn_picture(number) for number in range(32)]
     infos, names = [], {}
     for number in range(SHARDS):
@@ -120,24 +132,6 @@ def time_round(make: Callable[[], Any], batch: int, batches: int, skipped: int) 
         return Round(examples / (time.perf_counter() - start), 1e3 * (time.process_time() - busy) / examples, first)
 
 
-def machine() -> dict[str, Any]:
-    names = [line.partition(":")[2].strip() for line in cpu_lines() if line.startswith("model name")]
-    return {
-        "cpu": names[0] if names else platform.processor() or platform.machine(),
-        "cores": os.cpu_count(),
-        "gpu": torch.cuda.get_device_name() if torch.cuda.is_available() else None,
-        "python": platform.python_version(),
-        "torch": torch.__version__,
-    }
-
-
-def cpu_lines() -> list[str]:
-    try:
-        return Path("/proc/cpuinfo").read_text().splitlines()
-    except OSError:
-        return []
-
-
 def measure(data: Path, options: argparse.Namespace) -> dict[str, Any]:
     """Return the JSON object: the machine, the dataset, and a row for each loader and number of workers."""
     fields, batch = tuple(options.fields.split(",")), options.batch
@@ -159,10 +153,12 @@ def measure(data: Path, options: argparse.Namespace) -> dict[str, Any]:
                 found = time_round(other, batch, options.batches, skipped)
                 rows.setdefault(("naive", workers), []).append(found)
     return {
-        "machine": machine(),
+        "machine": machine(gpu=torch.cuda.get_device_name() if torch.cuda.is_available() else None),
         "dataset": {
             "samples": len(dataset),
             "image_size": dataset.config.image_size,
+            "codec": dataset.config.codec,
+            "compact": dataset.config.planes,
             "shards": len(pictures),
             "bytes_per_sample": round(sum(pictures) / max(1, len(dataset))),
         },
@@ -179,21 +175,20 @@ def summary(loader: str, workers: int, batch: int, rounds: list[Round]) -> dict[
     return {
         "loader": loader,
         "workers": workers,
-        "examples_per_second": {
-            "median": round(statistics.median(speeds), 1),
-            "min": round(min(speeds), 1),
-            "max": round(max(speeds), 1),
-        },
-        "batches_per_second": round(statistics.median(speeds) / batch, 2),
-        "cpu_ms_per_example": None if workers else round(statistics.median(one.cpu_ms for one in rounds), 2),
-        "first_batch_seconds": round(statistics.median(one.first for one in rounds), 2),
+        "examples_per_second": spread(speeds),
+        "batches_per_second": spread([speed / batch for speed in speeds]),
+        "cpu_ms_per_example": None if workers else spread([one.cpu_ms for one in rounds]),
+        "first_batch_seconds": spread([one.first for one in rounds], 3),
     }
 
 
 def show(result: dict[str, Any]) -> None:
     about, data = result["machine"], result["dataset"]
-    print(f"{about['cpu']}, {about['cores']} cores, GPU {about['gpu']}, torch {about['torch']}")
-    print(f"{data['samples']} samples of {data['image_size']} pixels, {data['bytes_per_sample']} bytes each")
+    print(f"{about['cpu']}, {about['cores']} cores, load {about['load']}, GPU {about['gpu']}, {about['packages']}")
+    print(
+        f"{data['samples']} samples of {data['image_size']} pixels, {data['bytes_per_sample']} bytes each, "
+        f"{data['codec']}{', compact' if data['compact'] else ''}"
+    )
     print(
         f"{result['repeats']} rounds of {result['batches']} batches of {result['batch']}: {', '.join(result['fields'])}"
     )
@@ -201,15 +196,21 @@ def show(result: dict[str, Any]) -> None:
         speed, busy = row["examples_per_second"], row["cpu_ms_per_example"]
         print(
             f"{row['loader']:6} {row['workers']:2} workers: {speed['median']:8.1f} examples/s "
-            f"({speed['min']:.1f} to {speed['max']:.1f}), {row['batches_per_second']:.2f} batches/s, "
-            f"first batch after {row['first_batch_seconds']:.2f} s"
-            + (f", {busy:.2f} ms of processor an example" if busy is not None else "")
+            f"({speed['min']:.1f} to {speed['max']:.1f}), {row['batches_per_second']['median']:.2f} batches/s, "
+            f"first batch after {row['first_batch_seconds']['median']:.2f} s"
+            + (
+                f", {busy['median']:.2f} ms of processor an example ({busy['min']:.2f} to {busy['max']:.2f})"
+                if busy
+                else ""
+            )
         )
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--data", type=Path, help="a dataset's folder; without it one is drawn")
+    parser.add_argument("--codec", choices=CODECS, default=DEFLATE, help="of the drawn dataset")
+    parser.add_argument("--compact", action="store_true", help="of the drawn dataset")
     parser.add_argument("--split", default="train")
     parser.add_argument("--workers", default="0,1,2", help="numbers of worker processes, with commas")
     parser.add_argument("--batch", type=int, default=25)
@@ -222,9 +223,9 @@ def main() -> None:
     parser.add_argument("--json", action="store_true")
     options = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
-        result = measure(options.data or drawn_dataset(Path(folder) / "drawn"), options)
+        result = measure(options.data or drawn_dataset(Path(folder) / "drawn", options.codec, options.compact), options)
     if options.json:
-        print(json.dumps(result, indent=2))
+        show_json(result)
     else:
         show(result)
 
