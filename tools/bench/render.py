@@ -55,6 +55,8 @@ from mmdgen.pose.sampling import sample_poses  # noqa: E402
 from mmdgen.pose.vocabulary import THA1  # noqa: E402
 from mmdgen.render.devices import AUTO  # noqa: E402
 
+FEW_MODELS = 32
+
 
 def renderers(wanted: str) -> dict[str, str]:
     """Return the backends to measure by name: the one wanted, or (auto) all that there are."""
@@ -76,8 +78,10 @@ class Bench:
     def __init__(self, arguments: argparse.Namespace, temporary: Path) -> None:
         self.arguments, self.temporary, self.models = arguments, temporary, arguments.models
         self.catalogue: Catalogue = usable(arguments.models, arguments.limit)
-        poses = arguments.poses_per_model
-        self.options = RenderOptions(poses={"train": len(self.catalogue.models) * poses}, shard_size=poses)
+        poses, count = arguments.poses_per_model, len(self.catalogue.models)
+        # A few models make a few large shards, which would leave workers without work: then a model a shard.
+        size = poses if count < FEW_MODELS else 0
+        self.options = RenderOptions(poses={"train": count * poses}, shard_size=size)
         self.plan_folder = temporary / "plan"
         self.plan = plan_for(self.plan_folder, self.options, lambda: self.catalogue)
         self.reports: dict[str, Any] = {}
