@@ -90,8 +90,8 @@ def _read(inbox: IO[bytes], driver: Driver, job: Mapping[str, Any]) -> None:
         while True:
             driver.mail.put(read_message(inbox))
     driver.closing.set()
-    time.sleep(LEAVE_SECONDS)
-    _go(job, 1)  # something of Ray's hangs
+    time.sleep(LEAVE_SECONDS if driver.connected.is_set() else POLL)
+    _go(job, 1)  # Ray is still starting, or something of it hangs
 
 
 def _go(job: Mapping[str, Any], code: int) -> NoReturn:
@@ -158,6 +158,7 @@ class Driver:
     def __init__(self, job: Mapping[str, Any], send: Send) -> None:
         self.job, self.send = job, send
         self.mail: queue.SimpleQueue[ShardTask] = queue.SimpleQueue()
+        self.connected = threading.Event()
         self.closing = threading.Event()
         self._waiting: deque[ShardTask] = deque()
         self._known: set[int] = set()
@@ -191,6 +192,7 @@ class Driver:
             what = "Ray does not start" if local else f"the Ray cluster {address} cannot be joined"
             hint = "" if local else ". This machine must be one of its machines: `ray start --address=...`"
             raise EngineError(f"{what}: {type(error).__name__}: {one_line(str(error), 500)}{hint}") from error
+        self.connected.set()
         self.send("connected", None, None)
 
     def run(self) -> None:
