@@ -396,6 +396,9 @@ class Flaky:
         self.content = content + self.change
         self.change = b""
 
+    def exists(self, path: str) -> bool:
+        return self.content is not None
+
     def info(self, path: str) -> dict[str, Any]:
         if self.content is None:
             raise FileNotFoundError(path)
@@ -440,6 +443,18 @@ class TestPaths:
         with pytest.raises(DatasetError, match=f"s3://b/x cannot be written: {type(error).__name__}"):
             path.write_bytes(b"abc")
         assert system.calls == 1
+
+    def test_a_plug_in_that_cannot_create_is_asked_first(self, flaky):
+        path, system = flaky()
+        assert path.create_once(b"first")
+        assert not path.create_once(b"second")
+        assert system.content == b"first"
+
+    def test_a_patience_that_is_no_number(self, flaky, monkeypatch):
+        path, _ = flaky()
+        monkeypatch.setenv(PATIENCE, "long")
+        with pytest.raises(ConfigError, match=f"{PATIENCE} is 'long'"):
+            path.read_bytes()
 
     def test_it_ends(self, flaky, monkeypatch):
         clock = iter(range(1000))

@@ -84,6 +84,14 @@ def location(place: str | Path | RemotePath) -> Path | RemotePath:
     return Path(re.sub(r"\A(file|local)://", "", place, flags=re.IGNORECASE))
 
 
+def _patience() -> float:
+    text = os.environ.get(PATIENCE) or str(DEFAULT_PATIENCE)
+    try:
+        return float(text)
+    except ValueError as error:
+        raise ConfigError(f"{PATIENCE} is {text!r}, and should be a number of seconds") from error
+
+
 class RemotePath:
     """A file or folder of an object store. Raises `ConfigError` for an URL that nothing here can open."""
 
@@ -142,7 +150,7 @@ class RemotePath:
 
         Raises FileNotFoundError and FileExistsError as they come, else `DatasetError`.
         """
-        patience = float(os.environ.get(PATIENCE) or DEFAULT_PATIENCE)
+        patience = _patience()
         started, tries = time.monotonic(), 0
         filesystem, path = self._filesystem()
         while True:
@@ -347,13 +355,14 @@ class RemotePath:
         self._make_folder()
 
         def create(filesystem: Any, path: str) -> bool:
+            filesystem.invalidate_cache()
+            if filesystem.exists(path):  # some plug-ins take the mode below, and do not heed it
+                return False
             try:
                 filesystem.pipe_file(path, content, mode="create")
             except FileExistsError:
                 return False
             except (NotImplementedError, TypeError, ValueError):  # a plug-in that does not know the mode
-                if filesystem.exists(path):
-                    return False
                 filesystem.pipe_file(path, content)
             return True
 
