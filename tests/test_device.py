@@ -10,6 +10,7 @@ import itertools
 import json
 import os
 import subprocess
+import sys
 import time
 import uuid
 from collections import deque
@@ -586,3 +587,24 @@ def test_atlases_fit_every_driver(size: int, samples: int) -> None:
     assert columns * rows * side * side <= 1 << 25 or (columns, rows) == (1, 1)
     if size <= 512 and samples <= 4:
         assert (columns, rows) == GPU_TILES, "batches as large as they were meant to be"
+
+
+@pytest.mark.gl
+def test_whatever_draws_keeps_to_the_visible_gpus() -> None:
+    """Scanning, annotating and drawing too, which have no --device: a renderer takes what `auto` takes."""
+    code = """
+import sys
+from mmdgen.render import renderer
+asked = []
+renderer.resolve = lambda choice: asked.append(choice) or (0,)
+from mmdgen.generate.gl_backend import GlBackend
+renderer.Renderer().release()
+GlBackend().close()
+GlBackend(device=0).close()
+print(asked)
+"""
+    root = Path(__file__).resolve().parent.parent
+    done = subprocess.run(
+        [sys.executable, "-c", code], cwd=root, capture_output=True, text=True, check=False, timeout=60
+    )
+    assert done.stdout == "['auto', 'auto', 0]\n", done.stderr

@@ -12,7 +12,7 @@ from mmdgen.generate.catalogue import UsableModel, changed_since, texture_finger
 from mmdgen.model.load import load_model
 from mmdgen.pose.binding import PoseBinding
 from mmdgen.pose.vocabulary import PoseVocabulary
-from mmdgen.render.devices import Choice, resolve
+from mmdgen.render.devices import AUTO, Choice
 from mmdgen.render.prepare import Prepared, prepare_model
 from mmdgen.render.pulse import Pulse
 from mmdgen.render.renderer import Renderer
@@ -20,10 +20,10 @@ from mmdgen.render.view import View
 
 
 class GlBackend:
-    """Draws with `Renderer`; see `Backend`. `device` is an EGL index, or a choice of which it takes the first."""
+    """Draws with `Renderer`; see `Backend`. `device` is an EGL index or another choice (None: ``auto``)."""
 
     def __init__(self, device: Choice = None) -> None:
-        self._renderer = Renderer(resolve(device)[0])
+        self._renderer = Renderer(AUTO if device is None else device)
         self._pulse = Pulse(self._renderer.context)
 
     def report(self) -> dict[str, Any]:

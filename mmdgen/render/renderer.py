@@ -12,6 +12,7 @@ import moderngl
 
 from mmdgen.errors import RenderError
 from mmdgen.render.context import create_context, describe, is_software
+from mmdgen.render.devices import AUTO, Choice, resolve
 from mmdgen.render.flow import FlowTarget
 from mmdgen.render.prepare import Prepared
 from mmdgen.render.programs import Programs
@@ -31,16 +32,17 @@ class Renderer:
     """The context with its programs and targets. Use it as a context manager, or call `release`.
 
     There is one at a time in a process: GL objects made while another context is current read back zeros without any
-    error. `device` is an EGL device index, `tiles` the columns and rows of the atlas (None: what suits the device).
+    error. `device` is an EGL device index or another choice of `devices`, of which the first is taken; `tiles` the
+    columns and rows of the atlas (None: what suits the device).
     Raises `RenderError` where no context can be made.
     """
 
     _live: ClassVar[bool] = False
 
-    def __init__(self, device: int | None = None, tiles: tuple[int, int] | None = None) -> None:
+    def __init__(self, device: Choice = AUTO, tiles: tuple[int, int] | None = None) -> None:
         if Renderer._live:
             raise RenderError("this process has a renderer already; release it before making another one")
-        self.context = create_context(device)
+        self.context = create_context(resolve(device)[0])
         Renderer._live = True
         self.programs = Programs(self.context)
         self.tiles = tiles or (SOFTWARE_TILES if is_software(self.context) else GPU_TILES)
@@ -71,7 +73,7 @@ class Renderer:
         return self._white
 
     def tiles_for(self, size: int, samples: int) -> tuple[int, int]:
-        """Return the atlas (columns, rows) for pictures of `size` pixels with `samples` a pixel: fewer for large ones."""
+        """Return the atlas (columns, rows) for pictures of `size` pixels with `samples` a pixel: less for large ones."""
         columns, rows = self.tiles
         side = size * SAMPLE_GRIDS[samples]
         while columns * rows > 1 and (
