@@ -73,7 +73,7 @@ class Renderer:
         return self._white
 
     def tiles_for(self, size: int, samples: int) -> tuple[int, int]:
-        """Return the atlas (columns, rows) for pictures of `size` pixels with `samples` a pixel: less for large ones."""
+        """Return the atlas (columns, rows) for pictures of `size` pixels, `samples` a pixel: fewer for large ones."""
         columns, rows = self.tiles
         side = size * SAMPLE_GRIDS[samples]
         while columns * rows > 1 and (
