@@ -21,20 +21,12 @@ class CpuBackend:
 
     def __init__(self) -> None:
         # Here, so that only processes that draw load a compiler.
-        from mmdgen.render.cpu_scene import VERSION, CpuScene
+        from mmdgen.render.cpu_scene import CpuScene, describe
 
-        self._kind, self._version = CpuScene, VERSION
+        self._kind, self._report = CpuScene, describe()
 
     def report(self) -> dict[str, Any]:
-        import llvmlite
-        import numba
-
-        return {
-            "vendor": "mmdgen",
-            "renderer": f"mmdgen CPU rasteriser {self._version}",
-            "version": f"numba {numba.__version__}, llvmlite {llvmlite.__version__}",
-            "software": True,
-        }
+        return self._report
 
     def prepare(self, path: Path, model: UsableModel, vocabulary: PoseVocabulary, view: View) -> Prepared:
         return prepare(path, model, vocabulary, view)

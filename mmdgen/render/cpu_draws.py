@@ -22,8 +22,8 @@ _SECOND_UV = 3  # the sphere mode that is no sphere but a texture with its own U
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Faces:
-    """Triangles in drawing order: `corners` u32 [m, 3] rows of the vertices' places, `draw` i32 [m] rows of the table, and up to which mip
-    level they hide what is behind them (`solid`) or show nothing (`clear`), i8 [m]."""
+    """Triangles in drawing order: `corners` u32 [m, 3] rows of the vertices' places, `draw` i32 [m] rows of the table,
+    and up to which mip level they hide what is behind them (`solid`) or show nothing (`clear`), i8 [m]."""
 
     corners: np.ndarray
     draw: np.ndarray
@@ -194,8 +194,9 @@ class DrawTable:
         slides = np.zeros(len(uv), bool)  # by a UV morph
         if rig.morph_offset.size:
             moved = rig.morph_slot >= 0
-            slides[moved] = rig.morph_offset[..., 3:].any(axis=(1, 2))[rig.morph_slot[moved]]
-        blended = (self.ints[rows, k.BLEND] != 0) & (self.ints[rows, k.KIND] != k.OUTLINE)
+            shifts = np.abs(rig.morph_offset[..., 3:]).max(axis=(1, 2)) > 0
+            slides[moved] = shifts[rig.morph_slot[moved]]
+        blended = np.logical_and(self.ints[rows, k.BLEND] != 0, self.ints[rows, k.KIND] != k.OUTLINE)
         texture = self.ints[rows, k.TEXTURE]
         for number in np.unique(texture[blended]).tolist():
             chosen = np.flatnonzero(blended & (texture == number))

@@ -10,8 +10,9 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from numba import njit
+import numba
 
+njit: Any = numba.njit
 
 # Arrays stay with their owners outside: counting references inside loops would take longer than what the loops do.
 # Divisions by zero give what IEEE says.

@@ -1,12 +1,12 @@
 """The CPU rasteriser's inner loops: triangles to samples, samples to colours, colours to pixels.
 
 Triangles come in drawing order. An opaque one only leaves its number at the samples where it is nearest so far; what a
-sample's last owner looks like is worked out at the end, or when a translucent triangle is drawn over it. So nothing that
-is hidden is ever shaded, and the result is that of drawing everything in order.
+sample's last owner looks like is worked out at the end, or when a translucent triangle is drawn over it. So nothing
+that is hidden is ever shaded, and the result is that of drawing everything in order.
 
 The view is orthographic: depth and all attributes are planes over the picture, the mip level is one per triangle. All
-planes are relative to the triangle's own first corner, never to what part of the picture is drawn, so that a part is bit
-for bit a part of the whole.
+planes are relative to the triangle's own first corner, never to what part of the picture is drawn, so that a part is
+bit for bit a part of the whole.
 
 A module of kernels calls none of another module: numba keeps compiled code as long as the file itself does not change.
 """
@@ -29,14 +29,12 @@ VALUES = 40
 MORPHED = INTS  # one more column: a material morph changes its texels
 LEVELS = 16  # rows of the table of texels for each texture
 ADDRESS, WIDTH, HEIGHT = range(3)
-
 _EMPTY, _COLOURED = -1, -2  # owners that are no triangles
 _DRAW, _FACE, _READY, _TEXELS, _SPHERE_TEXELS, _FRONT = range(6)
 NUMBERS, PLANES = 6, 28  # of a triangle that is drawn: whole numbers and f32
 # Where planes begin: value at the corner, by x, by y. As numpy's numbers, lest numba compiles functions once a value.
 _U, _V, _A, _B, _C, _S = np.array([2, 5, 8, 11, 14, 17], np.int64)
 _ONCE, _REPEAT, _OVER, _OPAQUE = np.array([0, 1, 0, 1], np.int64)
-
 _F0, _F1, _FHALF = np.float32(0), np.float32(1), np.float32(0.5)
 _INVISIBLE = np.float32(0.5 / 255)
 _SOLID = np.float32(254.5 / 255)
@@ -45,8 +43,6 @@ _SMALL = np.float32(1e-20)
 _BYTE = np.float32(255)
 _TEXEL = np.float32(1 / 65535)  # texels are linear light, 16 bits a channel
 CODES = 4096  # entries of the table that encodes linear light
-
-
 @helper
 def _power(base, exponent):
     """base ** exponent for base in [0, 1] and exponent > 0, to 1e-9."""
@@ -75,8 +71,6 @@ def _power(base, exponent):
         total *= 0.5
         whole += 1.0
     return total
-
-
 @part
 def _fetch(texels, row, x, y, repeat):
     """Return (r, g, b, alpha) f32 by bilinear filtering at (x, y), in texels from the middle of the first."""
@@ -97,15 +91,11 @@ def _fetch(texels, row, x, y, repeat):
     fy *= _TEXEL
     shares = (gx * gy, fx * gy, gx * fy, fx * fy)
     return mix_texels(np.uint64(texels[row, ADDRESS]), (y0 + x0, y0 + x1, y1 + x0, y1 + x1), shares)
-
-
 @part
 def _morphed(value, texel_factor, factor, added, share):
     """What a material morph makes of one channel of a texel: a factor first, then an addition."""
     color = _F1 + (value * texel_factor - _F1) * factor
     return min(max(color + (color - _F1) * share, _F0), _F1) + added
-
-
 @part
 def _morph_texel(r, g, b, values, draw, at):
     factor, share = values[draw, at + 3], values[draw, at + 7]
@@ -114,11 +104,11 @@ def _morph_texel(r, g, b, values, draw, at):
         _morphed(g, values[draw, at + 1], factor, values[draw, at + 5], share),
         _morphed(b, values[draw, at + 2], factor, values[draw, at + 6], share),
     )
-
-
 @part
-def _shade(n, px, py, opaque, numbers, planes, ints, values, texels):
+def _shade(n, px, py, opaque, tables, buffers):
     """Return drawn triangle `n`'s premultiplied colour (r, g, b, alpha) f32 at sample (px, py)."""
+    ints, values, _, texels = tables
+    numbers, planes = buffers[3], buffers[4]
     draw = numbers[n, _DRAW]
     if ints[draw, KIND] == OUTLINE:
         return values[draw, EDGE], values[draw, EDGE + 1], values[draw, EDGE + 2], values[draw, EDGE + 3]
@@ -183,12 +173,9 @@ def _shade(n, px, py, opaque, numbers, planes, ints, values, texels):
         alpha = _F1
     r, g, b = min(max(r, _F0), _F1), min(max(g, _F0), _F1), min(max(b, _F0), _F1)
     return r * alpha, g * alpha, b * alpha, alpha
-
-
 @part
 def _level(edges, area, texture, textures):
     """Return the nearest mip level for d(uv) / d(sample) (OpenGL 4.3, 8.14.3): ceil(log2(longest) - 1 / 2), from 0.
-
     `edges` are two edges of a triangle from one corner: x, y, u, v of the first, then of the second.
     """
     dx1, dy1, du1, dv1, dx2, dy2, du2, dv2 = edges
@@ -201,8 +188,6 @@ def _level(edges, area, texture, textures):
         level += 1
         limit *= 4.0
     return level
-
-
 @part
 def _plane(planes, n, at, a, b, c, frame):
     """Write the plane through the values a, b, c (f64) at the corners; `frame`: d(share of b, c) / d(x, y)."""
@@ -210,8 +195,6 @@ def _plane(planes, n, at, a, b, c, frame):
     planes[n, at] = a
     planes[n, at + 1] = (b - a) * bx + (c - a) * cx
     planes[n, at + 2] = (b - a) * by + (c - a) * cy
-
-
 @part
 def _texel_row(texture, level, texels, wanted):
     """Return the row of a level's texels; where they are not there yet that is noted in `wanted`, and row 0 serves."""
@@ -220,11 +203,11 @@ def _texel_row(texture, level, texels, wanted):
         wanted[row] = 1
         row = np.int64(0)
     return row
-
-
 @helper
-def _make_planes(n, faces, mesh, light, numbers, planes, ints, values, textures, texels, wanted):
+def _make_planes(n, faces, mesh, light, tables, buffers, wanted):
     """Work out the attributes of drawn triangle `n`, once."""
+    ints, values, textures, texels = tables
+    numbers, planes = buffers[3], buffers[4]
     normals, uvs, places, second_uv = mesh
     numbers[n, _READY] = 1
     draw, face = numbers[n, _DRAW], numbers[n, _FACE]
@@ -252,15 +235,8 @@ def _make_planes(n, faces, mesh, light, numbers, planes, ints, values, textures,
         _plane(planes, n, _V, v0, v0 + dv1 * height, v0 + dv2 * height, frame)
     if kind == PHONG_BODY:
         for c in range(3):
-            _plane(
-                planes,
-                n,
-                _A + 3 * c,
-                np.float64(normals[i, c]),
-                np.float64(normals[j, c]),
-                np.float64(normals[k, c]),
-                frame,
-            )
+            a, b, d = np.float64(normals[i, c]), np.float64(normals[j, c]), np.float64(normals[k, c])
+            _plane(planes, n, _A + 3 * c, a, b, d, frame)
         return
     mode = ints[draw, SPHERE_MODE]
     if mode:
@@ -285,45 +261,32 @@ def _make_planes(n, faces, mesh, light, numbers, planes, ints, values, textures,
     shiny = ints[draw, SPECULAR]
     if toon < 0 and not shiny:
         return
-    a, b, c = (
-        _step(normals, i, light),
-        _step(normals, j, light),
-        _step(normals, k, light),
-    )
+    a, b, c = _step(normals, i, light), _step(normals, j, light), _step(normals, k, light)
     if toon >= 0:
         height = np.float64(texels[toon * LEVELS, HEIGHT])
         _plane(planes, n, _C, a * height - 0.5, b * height - 0.5, c * height - 0.5, frame)
     if shiny:
         power = np.float64(values[draw, SHINE + 3])
-        a, b, c = (
-            _shine(normals, i, light, power),
-            _shine(normals, j, light, power),
-            _shine(normals, k, light, power),
-        )
+        a, b = _shine(normals, i, light, power), _shine(normals, j, light, power)
+        c = _shine(normals, k, light, power)
         for channel in range(3):
             scale = np.float64(values[draw, SHINE + channel])
             _plane(planes, n, _S + 3 * channel, scale * a, scale * b, scale * c, frame)
-
-
 @part
 def _step(normals, v, light):
     """Where on the toon ramp a vertex is."""
     return 0.5 - 0.5 * (normals[v, 0] * light[0] + normals[v, 1] * light[1] + normals[v, 2] * light[2])
-
-
 @part
 def _shine(normals, v, light, power):
     """A vertex's highlight."""
     cosine = normals[v, 0] * light[3] + normals[v, 1] * light[4] + normals[v, 2] * light[5]
     return _power(min(max(cosine, 0.0), 1.0), power) if power > 0.0 else 0.0
-
-
 @kernel
 def draw_faces(faces, draws, solid, clear, mesh, light, window, tables, buffers, wanted):
     """Draw triangles in order into `window` (first column, row, end column, row in samples, from the top left)."""
-    normals, uvs, places, second_uv = mesh
-    ints, values, textures, texels = tables
-    depths, owners, colors, numbers, planes, ends = buffers
+    _, uvs, places, _ = mesh
+    ints, values, textures, _ = tables
+    depths, owners, colors, numbers, _, ends = buffers
     first_x, first_y, end_x, end_y = window
     span_address = np.uint64(ends.ctypes.data)
     stride = depths.shape[1]
@@ -407,9 +370,9 @@ def draw_faces(faces, draws, solid, clear, mesh, light, window, tables, buffers,
                 if depth > depths[y, x]:
                     continue
                 if not numbers[n, _READY]:
-                    _make_planes(n, faces, mesh, light, numbers, planes, ints, values, textures, texels, wanted)
+                    _make_planes(n, faces, mesh, light, tables, buffers, wanted)
                 px, py32 = np.float32(x) + _FHALF, np.float32(y) + _FHALF
-                r, g, b, alpha = _shade(n, px, py32, _OVER, numbers, planes, ints, values, texels)
+                r, g, b, alpha = _shade(n, px, py32, _OVER, tables, buffers)
                 if alpha < _INVISIBLE:
                     continue
                 depths[y, x] = depth
@@ -417,27 +380,22 @@ def draw_faces(faces, draws, solid, clear, mesh, light, window, tables, buffers,
                 if alpha < _F1 and under != _EMPTY:
                     if under >= 0:
                         if not numbers[under, _READY]:
-                            _make_planes(
-                                under, faces, mesh, light, numbers, planes, ints, values, textures, texels, wanted
-                            )
-                        ur, ug, ub, ua = _shade(under, px, py32, _OPAQUE, numbers, planes, ints, values, texels)
+                            _make_planes(under, faces, mesh, light, tables, buffers, wanted)
+                        ur, ug, ub, ua = _shade(under, px, py32, _OPAQUE, tables, buffers)
                     else:
                         ur, ug, ub, ua = colors[y, x, 0], colors[y, x, 1], colors[y, x, 2], colors[y, x, 3]
                     rest = _F1 - alpha
                     r, g, b, alpha = r + ur * rest, g + ug * rest, b + ub * rest, alpha + ua * rest
                 owners[y, x] = _COLOURED
                 colors[y, x, 0], colors[y, x, 1], colors[y, x, 2], colors[y, x, 3] = r, g, b, alpha
-
-
 @kernel
 def resolve(faces, mesh, light, box, grid, tables, buffers, wanted, codes, borders, picture):
     """Average the samples of the pixels in `box` (first column, row, end column, row) into `picture` u8 [H, W, 4].
-
     What is not shaded yet is shaded now, the samples of one triangle in a pixel together. `grid` is (samples a side,
     cells i64 [g, 4, 2], offsets f32 [g, 2, 4]): the samples of a pixel in groups of four, by column and row, and the
     same plus 1/2. `codes` u8 [CODES + 1] and `borders` f32 [CODES + 1] encode linear light.
     """
-    ints, values, textures, texels = tables
+    ints, values, _, texels = tables
     _, owners, colors, numbers, planes, _ = buffers
     first_x, first_y, end_x, end_y = box
     side, cells, offsets = grid
@@ -466,7 +424,7 @@ def resolve(faces, mesh, light, box, grid, tables, buffers, wanted, codes, borde
                     n = np.int64(owner)
                     if n >= 0:
                         if not numbers[n, _READY]:
-                            _make_planes(n, faces, mesh, light, numbers, planes, ints, values, textures, texels, wanted)
+                            _make_planes(n, faces, mesh, light, tables, buffers, wanted)
                         draw = np.int64(numbers[n, _DRAW])
                         if ints[draw, KIND] == PHONG_BODY and not ints[draw, SPECULAR]:
                             texel = np.int64(max(numbers[n, _TEXELS], 0))  # row 0 is white
@@ -489,7 +447,7 @@ def resolve(faces, mesh, light, box, grid, tables, buffers, wanted, codes, borde
                         sx, sy = x + cells[group, lane, 0], y + cells[group, lane, 1]
                         if n >= 0:
                             px, py = np.float32(sx) + _FHALF, np.float32(sy) + _FHALF
-                            sr, sg, sb, sa = _shade(n, px, py, _OPAQUE, numbers, planes, ints, values, texels)
+                            sr, sg, sb, sa = _shade(n, px, py, _OPAQUE, tables, buffers)
                         else:
                             sr, sg, sb, sa = colors[sy, sx, 0], colors[sy, sx, 1], colors[sy, sx, 2], colors[sy, sx, 3]
                         r, g, b, alpha = r + sr, g + sg, b + sb, alpha + sa
@@ -502,8 +460,6 @@ def resolve(faces, mesh, light, box, grid, tables, buffers, wanted, codes, borde
             picture[row, column, 1] = _encoded(g / alpha, codes, borders)
             picture[row, column, 2] = _encoded(b / alpha, codes, borders)
             picture[row, column, 3] = np.uint8(min(opacity, _F1) * _BYTE + _FHALF)
-
-
 @part
 def _encoded(value, codes, borders):
     """Return the byte whose light is nearest: a cell of the table holds one border between two codes at most."""

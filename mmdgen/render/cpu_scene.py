@@ -7,8 +7,9 @@ every machine. Orthographic front views only: a `View.camera` and `flows` need `
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Self
+from typing import Any, Self
 
+import numba
 import numpy as np
 
 from mmdgen.errors import RenderError
@@ -30,6 +31,16 @@ _PADDING = 8  # samples that a vector instruction may touch beyond the last one
 _CHUNK = 256  # poses evaluated at once
 
 Window = tuple[int, int, int, int]  # first column, first row, end column, end row, from the top left
+
+
+def describe() -> dict[str, Any]:
+    """Return what draws the pictures, for reports and manifests: vendor, renderer, version, software."""
+    return {
+        "vendor": "mmdgen",
+        "renderer": f"mmdgen CPU rasteriser {VERSION}",
+        "version": f"numba {numba.__version__}",
+        "software": True,
+    }
 
 
 class CpuScene:

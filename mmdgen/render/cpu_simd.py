@@ -6,7 +6,7 @@ Kernels that were compiled before a change here stay in numba's cache until thei
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from llvmlite import ir
@@ -20,17 +20,21 @@ _U64, _INT, _FLOAT, _DOUBLE = types.uint64, types.int64, types.float32, types.fl
 ROWS = 8  # that `spans` works out at once
 
 
+def _instruction(function: Callable) -> Any:
+    return intrinsic(function)
+
+
 class _Vector:
     """A vector of floats or ints in a builder; operators work lane by lane, and take Python numbers, too."""
 
-    def __init__(self, builder: ir.IRBuilder, value: ir.Value) -> None:
+    def __init__(self, builder: Any, value: Any) -> None:
         self.builder, self.value, self.kind = builder, value, value.type
         self.real = self.kind.element in (_F32, _F64)
 
-    def _of(self, value: ir.Value) -> _Vector:
+    def _of(self, value: Any) -> _Vector:
         return _Vector(self.builder, value)
 
-    def _other(self, other: Any) -> ir.Value:
+    def _other(self, other: Any) -> Any:
         if isinstance(other, _Vector):
             return other.value
         return ir.Constant(self.kind, [other] * self.kind.count)
@@ -50,12 +54,12 @@ class _Vector:
     def __truediv__(self, other: Any) -> _Vector:
         return self._of(self.builder.fdiv(self.value, self._other(other)))
 
-    def compare(self, condition: str, other: Any) -> ir.Value:
+    def compare(self, condition: str, other: Any) -> Any:
         """Return lanes of one bit; false for what is no number."""
         compare = self.builder.fcmp_ordered if self.real else self.builder.icmp_signed
         return compare(condition, self.value, self._other(other))
 
-    def where(self, condition: ir.Value, other: Any) -> _Vector:
+    def where(self, condition: Any, other: Any) -> _Vector:
         """Return these lanes where `condition` holds, else `other`."""
         return self._of(self.builder.select(condition, self.value, self._other(other)))
 
@@ -69,7 +73,7 @@ class _Vector:
         """Return i32 lanes, cut towards zero. They must fit."""
         return self._of(self.builder.fptosi(self.value, ir.VectorType(_I32, self.kind.count)))
 
-    def floats(self, kind: ir.Type = _F32) -> _Vector:
+    def floats(self, kind: Any = _F32) -> _Vector:
         return self._of(self.builder.sitofp(self.value, ir.VectorType(kind, self.kind.count)))
 
     def call(self, name: str) -> _Vector:
@@ -79,11 +83,11 @@ class _Vector:
         function = cgutils.get_or_insert_function(self.builder.module, kind, f"llvm.{name}.{suffix}")
         return self._of(self.builder.call(function, [self.value]))
 
-    def lane(self, number: int) -> ir.Value:
+    def lane(self, number: int) -> Any:
         return self.builder.extract_element(self.value, ir.Constant(_I32, number))
 
 
-def _all(builder: ir.IRBuilder, value: ir.Value, count: int) -> _Vector:
+def _all(builder: Any, value: Any, count: int) -> _Vector:
     """Return `count` lanes of one value."""
     kind = ir.VectorType(value.type, count)
     first = builder.insert_element(ir.Constant(kind, ir.Undefined), value, ir.Constant(_I32, 0))
@@ -91,11 +95,11 @@ def _all(builder: ir.IRBuilder, value: ir.Value, count: int) -> _Vector:
     return _Vector(builder, builder.shuffle_vector(first, ir.Constant(kind, ir.Undefined), mask))
 
 
-def _lanes(builder: ir.IRBuilder, kind: ir.Type, values: Sequence[float]) -> _Vector:
+def _lanes(builder: Any, kind: Any, values: Sequence[float]) -> _Vector:
     return _Vector(builder, ir.Constant(ir.VectorType(kind, len(values)), list(values)))
 
 
-def _load(builder: ir.IRBuilder, address: ir.Value, kind: ir.Type, index: int = 0, align: int = 4) -> ir.Value:
+def _load(builder: Any, address: Any, kind: Any, index: int = 0, align: int = 4) -> Any:
     """Return the value of a kind at an address (u64), or `index` values of that kind further on."""
     pointer = builder.inttoptr(address, kind.as_pointer())
     if index:
@@ -103,11 +107,11 @@ def _load(builder: ir.IRBuilder, address: ir.Value, kind: ir.Type, index: int = 
     return builder.load(pointer, align=align, typ=kind)
 
 
-def _store(builder: ir.IRBuilder, value: ir.Value, address: ir.Value, align: int = 4) -> None:
+def _store(builder: Any, value: Any, address: Any, align: int = 4) -> None:
     builder.store(value, builder.inttoptr(address, value.type.as_pointer()), align=align)
 
 
-def _mixed(builder: ir.IRBuilder, start: ir.Value, places: Sequence[ir.Value], shares: Sequence[_Vector]) -> _Vector:
+def _mixed(builder: Any, start: Any, places: Sequence[Any], shares: Sequence[_Vector]) -> _Vector:
     """Return the sum of four texels (u16 [4] at `start`, numbers `places`) times `shares` (4 lanes each)."""
     texel = ir.VectorType(_I16, 4)
     base = builder.inttoptr(start, texel.as_pointer())
@@ -122,7 +126,7 @@ def _mixed(builder: ir.IRBuilder, start: ir.Value, places: Sequence[ir.Value], s
     return total
 
 
-@intrinsic
+@_instruction
 def mix_texels(typing, address, places, shares):
     """Return the sum of four texels times their shares, f32 (r, g, b, alpha).
 
@@ -140,7 +144,7 @@ def mix_texels(typing, address, places, shares):
     return four(_U64, types.UniTuple(_INT, 4), four), code
 
 
-@intrinsic
+@_instruction
 def cover(typing, depths, owners, x, count, z, slope, owner):
     """Show `owner` (i32) at up to 8 samples where it is not farther than what is there.
 
@@ -165,7 +169,7 @@ def cover(typing, depths, owners, x, count, z, slope, owner):
     return types.void(_U64, _U64, _INT, _INT, _DOUBLE, _DOUBLE, types.int32), code
 
 
-@intrinsic
+@_instruction
 def spans(typing, target, y, triangle, right, bounds):
     """Write which samples of `ROWS` rows from `y` (i64) on a triangle covers: first ones, then ends, i32, to `target`
     (u64). Those with a middle x + 1/2 from the left edge to before the right edge are covered.
@@ -196,7 +200,7 @@ def spans(typing, target, y, triangle, right, bounds):
     return types.void(_U64, _INT, types.UniTuple(_DOUBLE, 7), types.boolean, types.UniTuple(_DOUBLE, 2)), code
 
 
-@intrinsic
+@_instruction
 def shade_phong(typing, plane, values, texture, x, y, offsets, mask, front):
     """Return the sum of the colours f32 (r, g, b) of one triangle at up to four samples of a pixel, phong and opaque.
 
@@ -210,7 +214,7 @@ def shade_phong(typing, plane, values, texture, x, y, offsets, mask, front):
         four = ir.VectorType(_F32, 4)
         start, width, height = (builder.extract_value(texture, number) for number in range(3))
 
-        def shift(base: ir.Value, axis: int) -> _Vector:
+        def shift(base: Any, axis: int) -> _Vector:
             place = _all(builder, base, 4) + _Vector(builder, _load(builder, offsets, four, axis))
             return place - _all(builder, _load(builder, plane, _F32, axis), 4)
 
@@ -220,7 +224,7 @@ def shade_phong(typing, plane, values, texture, x, y, offsets, mask, front):
             value, by_x, by_y = (_all(builder, _load(builder, plane, _F32, at + k), 4) for k in range(3))
             return value + by_x * dx + by_y * dy
 
-        def places(at: int, side: ir.Value) -> tuple[_Vector, _Vector, _Vector, _Vector]:
+        def places(at: int, side: Any) -> tuple[_Vector, _Vector, _Vector, _Vector]:
             """Return two texels' numbers along an axis, repeated, and their shares."""
             value = attribute(at).at_least(-4194304.0).at_most(4194304.0)
             low = value.call("floor")

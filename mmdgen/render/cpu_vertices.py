@@ -1,4 +1,4 @@
-"""One pose's vertices for the CPU rasteriser: morphs, skinning, places in the picture. The same sums as model.vert.glsl.
+"""One pose's vertices for the CPU rasteriser: morphs, skinning, places in the picture. The sums of model.vert.glsl.
 
 A module of kernels calls none of another module: numba keeps compiled code as long as the file itself does not change.
 """
@@ -28,7 +28,7 @@ def _sine(angle):
 
 @part
 def _angle(sine, cosine):
-    """The angle in [0, pi / 2] with this sine and cosine (of any common length): halved three times, then the series."""
+    """The angle in [0, pi / 2] of this sine and cosine (of any common length): halved three times, then the series."""
     length = sqrt(sine * sine + cosine * cosine)
     tangent = sine / (length + cosine)  # of the half angle: at most 1
     for _ in range(2):
