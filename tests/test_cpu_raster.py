@@ -16,6 +16,7 @@ import cpu_cases
 import numpy as np
 import pytest
 from PIL import Image
+from test_deform import CENTRES, bind, sdef_toy, wide, wide_poses
 from toy import GREY, RED, YELLOW, ToyBuilder, toy_binding, toy_builder, toy_view
 
 from mmdgen.cli.renderer import chosen_backend
@@ -25,6 +26,7 @@ from mmdgen.generate import cpu_backend
 from mmdgen.model.load import load_model
 from mmdgen.pose.binding import PoseBinding
 from mmdgen.pose.sampling import sample_poses
+from mmdgen.pose.skinning import skin, skin_normals
 from mmdgen.pose.vocabulary import THA1
 from mmdgen.render import cpu_jit
 from mmdgen.render.cpu_scene import CpuScene
@@ -103,6 +105,24 @@ def test_scenes_leave_nothing_behind(rich):
             alone = next(scene.posed(pose[None]))
         np.testing.assert_array_equal(first, second)
         np.testing.assert_array_equal(first, alone)
+
+
+# Vertices
+
+
+@pytest.mark.parametrize("limit", [15, 120])
+@pytest.mark.parametrize("centres", CENTRES.values(), ids=CENTRES)
+def test_spherical_deforms_are_the_oracle_s(limit, centres):
+    toy, _ = sdef_toy(centres)
+    model, vocabulary = toy.model(), wide(limit)
+    prepared = prepare_model(model, bind(vocabulary), toy_view(size=32))
+    assert len(prepared.rig.sdef)
+    with CpuScene(prepared) as scene:
+        for pose in wide_poses(vocabulary)[::4]:
+            kept = prepared.rig.vertex
+            position, normal = scene.posed_vertices(pose), scene._normals
+            np.testing.assert_allclose(position, skin(model, bind(vocabulary), pose)[kept], atol=2e-5)
+            np.testing.assert_allclose(normal, skin_normals(model, bind(vocabulary), pose)[kept], atol=2e-6)
 
 
 # Fragments, in order

@@ -13,8 +13,6 @@ from test_deform import (  # noqa: F401
     test_as_many_moving_bones_as_are_allowed_are_drawn,
     test_bone_morphs_turn_by_slerp_and_add_up,
     test_eyes_and_mouth_moved_by_bones_look_as_if_moved_by_vertices,
-    test_normals_of_blended_vertices_turn_with_the_bones,
-    test_the_shader_s_sdef_is_the_oracle_s,
 )
 from test_material_morphs import (  # noqa: F401
     test_colours_follow_the_formulas,
