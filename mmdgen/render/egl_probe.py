@@ -14,7 +14,6 @@ from __future__ import annotations
 import ctypes
 import json
 import sys
-import uuid
 from collections.abc import Callable
 from typing import Any
 
@@ -150,7 +149,8 @@ def _device_report(egl: _Egl, index: int, device: int) -> dict[str, Any]:
         found, length = (ctypes.c_ubyte * _UUID_BYTES)(), ctypes.c_int()
         answered = egl.device_binary(device, _EGL_DEVICE_UUID, _UUID_BYTES, found, ctypes.byref(length))
         if answered and length.value == _UUID_BYTES:
-            report["uuid"] = str(uuid.UUID(bytes=bytes(found)))
+            digits = bytes(found).hex()
+            report["uuid"] = "-".join((digits[:8], digits[8:12], digits[12:16], digits[16:20], digits[20:]))
     return report
 
 
