@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import argparse
 import contextlib
 import dataclasses
 import hashlib
+import importlib
 import os
 import shutil
 import subprocess
@@ -471,3 +473,22 @@ def test_read_manifest_of_every_way(ways):
         assert shapes["posed"] == shapes["models/rest"]
         assert shapes["posed"] == ((4, SIZE, SIZE) if "compact" in way else (SIZE, SIZE, 4))
         assert shapes["expression"] == (SIZE, SIZE, 4)
+
+
+# --- the benchmark ---
+
+
+def test_the_storage_benchmark_measures_every_way(ways, tmp_path, monkeypatch):
+    monkeypatch.syspath_prepend(str(ROOT / "tools" / "bench"))
+    storage: Any = importlib.import_module("storage")
+    options = argparse.Namespace(samples=5, repeats=2, seconds=60.0, only="")
+    result = storage.measure(ways["plain"][0], tmp_path, options, "random pictures")
+    rows = {row["way"]: row for row in result["results"]}
+    assert list(rows) == [*storage.WAYS, *storage.PEERS]
+    assert all(row["images_per_second"]["encode"]["median"] > 0 for row in rows.values())
+    assert all({"sample", "image"} <= set(rows[way]["images_per_second"]) for way in storage.WAYS)
+    assert result["machine"]["packages"]["h5py"] == h5py.__version__
+    found = storage.kinds([[1024], [2048, 4096], [1024]], 10.0)
+    assert (found["rest"], found["expression"], found["posed"]) == (1, 3, 1)
+    assert found["gb_a_million"] == pytest.approx((7_881 * 1024 + 500_000 * (4 * 1024 + 10)) / 1e9)
+    assert found["mean"] * 1024 * 1_007_881 / 1e9 == pytest.approx(found["gb_a_million"])
