@@ -457,6 +457,9 @@ class TestCard:
         card = dataset_card(dataclasses.replace(manifest, config=config), [{"sha256": fixtures.entry(0).sha256}])
         assert "license: cc0-1.0" in card
         assert "nobody has to be asked" in card
+        facts = gather(built)
+        facts["config"]["settings"]["characters"] = 7
+        assert "nobody has to be asked" in check_page(page(facts)).text
 
     def test_thousands_of_models_make_a_short_card(self, built):
         manifest = read_manifest(built)

@@ -370,6 +370,8 @@ def _timings(facts: dict[str, Any]) -> str:
 
 def _models(facts: dict[str, Any]) -> str:
     models = facts["models"]
+    if facts["config"]["settings"].get("characters") is not None:
+        return "<p>mmdgen made all the characters by itself (CC0 1.0): nobody has to be asked.</p>\n"
     parts = [
         "<p>The characters belong to their authors. What follows was found by words in comments and readme files: "
         f"places to look first, no legal findings. {models['silent']:,} of {models['count']:,} came without any word "
