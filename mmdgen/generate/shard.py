@@ -114,7 +114,7 @@ def render_shard(
                 if error is None and prepared is not None:
                     note(("draw", part.model))
                     try:
-                        _draw(plan, part, prepared.result(), backend, builder, encoder, note, watch)
+                        _draw(plan, part, prepared.result(), backend, builder, encoder, note, watch, gate)
                         check_device(backend)  # a lost context may also draw nothing without any error
                         prepared = None  # its memory is for the next one
                         continue
@@ -165,20 +165,15 @@ def _prepared(
         gate.prepared(size_of(prepared))
         return prepared
 
-    def first() -> tuple[Part, Future | None]:
-        future = ahead[0][1]
-        watch.call("wait", _wait, future)
-        if future is not None and future.exception() is None:
-            gate.taken(size_of(future.result()))
-        return ahead.popleft()
-
     ahead: deque[tuple[Part, Future | None]] = deque()
     for part in parts:
         ahead.append((part, None if part.model in crashed else loader.submit(prepare, part)))
         if careful or len(ahead) > AHEAD:
-            yield first()
+            watch.call("wait", _wait, ahead[0][1])
+            yield ahead.popleft()
     while ahead:
-        yield first()
+        watch.call("wait", _wait, ahead[0][1])
+        yield ahead.popleft()
 
 
 def _wait(future: Future | None) -> None:
@@ -195,14 +190,20 @@ def _draw(
     encoder: ThreadPoolExecutor,
     note: Note,
     watch: Stopwatch,
+    gate: ByteGate,
 ) -> None:
     """Draw a model's rest, expression and posed images and add them to the shard: all of them or, on an error, none."""
+    held = size_of(prepared)
+    try:
+        uploaded = watch.call("upload", backend.scene, prepared)
+    finally:
+        gate.taken(held)  # a renderer may have freed it by now
     model = plan.models[part.model]
     poses = sample_poses(VOCABULARIES[plan.options.vocabulary], plan.options.seed, model.id, part.first, part.count)
     flow = builder.header.config.flow
     encode = Encoder(builder.header.config)
     surface: list[np.ndarray] = []
-    with watch.scene(watch.call("upload", backend.scene, prepared)) as scene:
+    with watch.scene(uploaded) as scene:
         rest = scene.rest()
         note(("images", 1))
         encoded_rest = encoder.submit(encode.rest, rest)

@@ -10,16 +10,18 @@ from __future__ import annotations
 
 import struct
 import zlib
-from typing import NamedTuple
+from typing import NamedTuple, cast
 
 import numpy as np
-from isal import igzip_lib, isal_zlib
+from isal import igzip_lib
 
 from mmdgen.model.pixels import DamagedError, TooLargeError
 from mmdgen.model.png_chunks import PngHeader, parse_header
 from mmdgen.model.png_jit import kernel
 
 _CHANNELS = {0: 1, 2: 3, 3: 1, 4: 2, 6: 4}
+_BAND = 1 << 18  # bytes: what stays in the cache between inflating and the filters
+_IsalError = cast(type[Exception], igzip_lib.IsalError)
 
 
 class _Plain(NamedTuple):
@@ -37,12 +39,8 @@ def decode(data: bytes) -> np.ndarray | None:
     if plain is None:
         return None
     header = plain.header
-    raw = _inflated(plain.packed, header.unpacked())
-    if raw is None:
-        return None
-    channels = _CHANNELS[header.color]
     image = np.empty((header.height, header.width, 4), np.uint8)
-    if not _unfilter(np.frombuffer(raw, np.uint8), channels, image):
+    if not _fill(plain.packed, _CHANNELS[header.color], image):
         return None
     if header.color == 3:
         colors = np.zeros((256, 4), np.uint8)
@@ -94,17 +92,27 @@ def _parts(data: memoryview) -> _Plain | None:
     return _Plain(header, colors.reshape(-1, 3), np.frombuffer(opacity, np.uint8), packed)
 
 
-def _inflated(packed: list[memoryview], size: int) -> bytes | None:
-    """The `size` bytes in a zlib stream in parts; None unless it is whole and there are exactly as many.
+def _fill(packed: list[memoryview], channels: int, image: np.ndarray) -> bool:
+    """Inflate the zlib stream in parts and undo its filters, a band of rows after the other.
 
-    Never more than one byte more is unpacked.
+    False unless the stream is whole and holds exactly the rows of `image`. No more than a band is unpacked at a time.
     """
-    stream = isal_zlib.decompressobj()
+    height, width = image.shape[:2]
+    size = channels * width + 1
+    stream = igzip_lib.IgzipDecompressor(igzip_lib.DECOMP_ZLIB)
+    rest: memoryview | bytes = packed[0] if len(packed) == 1 else b"".join(packed)
+    rows = max(1, _BAND // size)
     try:
-        raw = stream.decompress(packed[0] if len(packed) == 1 else b"".join(packed), size + 1)
-    except igzip_lib.IsalError:
-        return None
-    return raw if len(raw) == size and stream.eof and not stream.unused_data else None
+        for top in range(0, height, rows):
+            count = min(rows, height - top)
+            raw = stream.decompress(rest, count * size)
+            rest = b""
+            if len(raw) != count * size or not _unfilter(np.frombuffer(raw, np.uint8), channels, image, top, count):
+                return False
+        more = b"" if stream.eof else stream.decompress(b"", 1)  # which reads the sum behind the last row
+        return stream.eof and not more and not stream.unused_data
+    except (_IsalError, EOFError):
+        return False
 
 
 @kernel
@@ -121,8 +129,10 @@ def _predicted(left, above, corner):
 
 
 @kernel
-def _unfilter(raw, channels, image):
-    """Undo the filters of the rows in `raw` u8 (a byte for the filter before each) into `image` u8 [H, W, 4].
+def _unfilter(raw, channels, image, top, count):
+    """Undo the filters of `count` rows in `raw` u8 (a byte for the filter before each) into `image` u8 [H, W, 4].
+
+    They are the rows from `top` on; those before are there.
 
     `channels`: 1 grey (or a number in a palette), 2 grey and alpha, 3 RGB, 4 RGBA. Channels do not depend on each
     other: all are treated as RGBA, and alpha is set in the end where there is none. False for an unknown filter.
@@ -132,8 +142,8 @@ def _unfilter(raw, channels, image):
     flat = image.reshape(height, size)
     nothing, spread = np.zeros(size, np.uint8), np.zeros(size, np.uint8)
     none, zero, byte = np.uint8(0), np.int32(0), np.int32(255)
-    for y in range(height):
-        start = y * (length + 1)
+    for y in range(top, top + count):
+        start = (y - top) * (length + 1)
         kind = raw[start]
         packed = raw[start + 1 : start + 1 + length]
         source = packed if channels == 4 else spread

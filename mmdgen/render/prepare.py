@@ -22,8 +22,9 @@ EDGE_PER_DISTANCE, EDGE_FOV_DEG = 0.0008, 30.0
 EDGE_FRACTION = 0.0015
 
 
-# 96 megapixels: 384 MB, and a third more with mip maps. Of hundreds of real models none shows as many around its head.
-MAX_TEXELS = 96 << 20
+# What one model may keep: 50 megapixels, 200 MB. The CPU renderer takes three times as much again for them as light and
+# mip levels, and with the next models a process stays below 1.5 GB. No real model that was tried needs as many.
+MAX_TEXELS = 48 << 20
 
 Spare = Callable[[set[int], int, int], int]  # (numbers, width, height) -> levels
 

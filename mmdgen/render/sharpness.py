@@ -6,9 +6,9 @@ So they need not be kept, and big textures that are seen from afar take little m
 
 A bound from below for rho: let J map the surface to texels, with singular values s1 >= s2. Turning the surface away
 from the viewer only makes steps on it longer, so one of the steps along x and y crosses sqrt((s1^2 + s2^2) / 2) texels
-or more. Drivers may take the greatest coordinate for the length (Mesa's software renderer does): then it is
-sqrt((s1^2 + s2^2) / 4). Where a face is rigid J is known. Elsewhere s1 is at least the ratio of an edge in texels, at its shortest, to the edge
-in the model, at its longest in any pose.
+or more. Drivers may take the greatest coordinate for the length, as Mesa's software renderer does: then it is
+sqrt((s1^2 + s2^2) / 4). Where a face is rigid J is known. Elsewhere s1 is at least the ratio of an edge in texels, at
+its shortest, to the edge in the model, at its longest in any pose.
 """
 
 from __future__ import annotations
