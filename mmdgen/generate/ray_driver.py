@@ -31,7 +31,7 @@ from mmdgen.generate.worker import portable, private_streams
 POLL = 0.25  # seconds
 RESIZE_SECONDS = 1.0  # between two looks at what the cluster has
 IDLE_SECONDS = 5.0  # for which an actor without work is kept: a shard may have to be made again
-WAIT_SECONDS = 15.0  # without any actor before people are told
+WAIT_SECONDS = 60.0  # without any actor before people are told; one may take long to start on a busy machine
 STOP_SECONDS = 4.0
 LEAVE_SECONDS = 15.0
 STILLBORN = 5  # so many actors in a row that died before they could work are no accident
@@ -192,6 +192,7 @@ class Driver:
             what = "Ray does not start" if local else f"the Ray cluster {address} cannot be joined"
             hint = "" if local else ". This machine must be one of its machines: `ray start --address=...`"
             raise EngineError(f"{what}: {type(error).__name__}: {one_line(str(error), 500)}{hint}") from error
+        self._alone = time.monotonic()
         self.connected.set()
         self.send("connected", None, None)
 
@@ -217,9 +218,8 @@ class Driver:
 
     def leave(self) -> None:
         """End all actors and leave the cluster, or end it where it is our own."""
-        import ray
-
-        if not ray.is_initialized():
+        ray: Any = sys.modules.get("ray")
+        if ray is None or not ray.is_initialized():
             return
         with contextlib.suppress(Exception):
             stops = [actor.handle.stop.remote() for actor in self._calls.values() if actor.ready]
@@ -234,12 +234,14 @@ class Driver:
     def _resize(self) -> None:
         """Make actors as long as there is work for more and the cluster, or the user, has room for them."""
         import ray
+        from ray.exceptions import RayError
 
         now = time.monotonic()
         if now - self._resized < RESIZE_SECONDS:
             return
         self._resized = now
-        self._measure(ray.nodes())
+        with contextlib.suppress(RayError, OSError, RuntimeError):  # Ray's head may be away for a while
+            self._measure(ray.nodes())
         work = len(self._waiting) + sum(len(actor.tasks) for actor in self._calls.values())
         wanted = min(self.job["workers"] or max(self._room, 1), -(-work // self._slots))
         while len(self._calls) < wanted:
@@ -250,7 +252,7 @@ class Driver:
         elif now - self._alone > WAIT_SECONDS and not self._told:
             self._told = True
             kind = "GPU" if "num_gpus" in self._needs else "core"
-            line = f"waiting for a free {kind}: the cluster has room for {self._room} actors, and others are using it"
+            line = f"waiting for a free {kind}: others seem to use all of the cluster (room for {self._room} actors)"
             if not self._room:
                 line = f"waiting: no machine of the cluster has a {kind} for us"
             self.send("told", None, ("wait", line))
@@ -283,12 +285,12 @@ class Driver:
     def _hear(self, call: Any) -> None:
         """Take what an actor says, or that it is no longer there, and speak with it again."""
         import ray
-        from ray.exceptions import OutOfMemoryError, RayActorError, RayError
+        from ray.exceptions import ObjectLostError, OutOfMemoryError, RayActorError, RayError
 
         actor = self._calls.pop(call)
         try:
             news = ray.get(call)
-        except (RayActorError, OutOfMemoryError) as error:
+        except (RayActorError, OutOfMemoryError, ObjectLostError) as error:
             self._lost(actor, error)
             return
         except RayError as error:
