@@ -30,6 +30,7 @@ from mmdgen.cli.main import cli
 from mmdgen.dataset import export, export_parquet, export_rows
 from mmdgen.dataset.export import ExportOptions, Summary, default_out, export_dataset, plan_export
 from mmdgen.dataset.export_card import statement
+from mmdgen.dataset.export_estimate import estimated_bytes
 from mmdgen.dataset.manifest import make_manifest, sidecar_hashes, write_manifest
 from mmdgen.dataset.reader import Dataset
 from mmdgen.dataset.remote import RemotePath, location
@@ -362,7 +363,10 @@ def test_the_files_are_listed_with_their_hashes(source, tmp_path, format):
     for row in value["files"]:
         assert (tmp_path / "x" / row["file"]).stat().st_size == row["bytes"]
         assert sha256_file(tmp_path / "x" / row["file"]) == row["sha256"]
-    assert bool(value["files"]) == (format != "png")
+    listed = {row["file"] for row in value["files"]}
+    assert listed == {n for n in tree(tmp_path / "x") if n.endswith((".tar", ".parquet", "metadata.jsonl", ".csv"))}
+    assert len(listed) == summary.files
+    assert {row["samples"] for row in value["files"] if "validation" in row["file"]} == {3}
     ends = (".png", ".npy", ".tar", ".parquet")
     assert sum(len(data) for name, data in tree(tmp_path / "x").items() if name.endswith(ends)) == summary.bytes
     assert value["models"] == 7
@@ -509,6 +513,15 @@ def test_another_export_is_not_touched(plain, tmp_path):
         go(plain, tmp_path / "x", "webdataset", limit=5)
 
 
+def test_a_table_that_was_changed_is_noticed(plain, tmp_path):
+    go(plain, tmp_path / "x", "png", limit=3)
+    assert go(plain, tmp_path / "x", "png", limit=3).complete
+    with (tmp_path / "x" / "validation" / "poses.csv").open("a") as table:
+        table.write("1")
+    with pytest.raises(DatasetError, match="missing or changed"):
+        go(plain, tmp_path / "x", "png", limit=3)
+
+
 def test_two_exports_at_once_are_refused(plain, tmp_path, monkeypatch):
     def meanwhile(*_: Any) -> None:
         with pytest.raises(ConfigError, match="another export is working on"):
@@ -554,6 +567,26 @@ def test_the_place_beside_the_dataset(tmp_path, monkeypatch):
         default_out(Path("/"), "png")
 
 
+def smallest(dataset: Path) -> int:
+    """What the two pictures of a sample take at least."""
+    samples = Dataset(dataset, "train")
+    return min(len(export_rows.picture(s.expression)) + len(export_rows.picture(s.posed)) for s in samples)
+
+
+@EACH_FORMAT
+@pytest.mark.parametrize("limit", [None, 5])
+@pytest.mark.parametrize("kind", ["plain", "flowing"])
+def test_the_size_is_known_beforehand(request, tmp_path, kind, format, limit):
+    dataset = request.getfixturevalue(kind)
+    summary = go(dataset, tmp_path / "x", format, limit=limit)
+    plan = plan_export(dataset, ExportOptions(format, limit=limit))
+    size = estimated_bytes(dataset, plan.manifest, format, plan.samples, len(plan.jobs))
+    # small pictures here: what the texts of a sample and the head or the end of a file take is told apart
+    around = 1024 * sum(plan.samples.values()) + 10240 * summary.files
+    assert abs(size - summary.bytes) < 0.1 * summary.bytes + around
+    assert size > 0.9 * sum(summary.samples.values()) * smallest(dataset)
+
+
 # --- the command ------------------------------------------------------------------------------------------------------
 
 
@@ -590,6 +623,22 @@ class TestCommand:
         assert isinstance(result.exception, ConfigError)
         assert "pip install 'mmdgen[export]'" in str(result.exception)
         assert not (tmp_path / "x").exists()
+
+    def test_a_dry_run_tells_what_would_be_refused(self, plain, tmp_path):
+        go(plain, tmp_path / "x", "webdataset")
+        assert "complete already" in mmdgen("export", "webdataset", plain, "--out", tmp_path / "x", "--dry-run").output
+        refused = mmdgen("export", "png", plain, "--out", tmp_path / "x", "--dry-run")
+        assert "holds another export" in str(refused.exception)
+        inside = mmdgen("export", "png", plain, "--out", plain / "x", "--dry-run")
+        assert "lies in the dataset" in str(inside.exception)
+
+    def test_an_export_goes_to_no_url(self, plain, tmp_path, monkeypatch):
+        monkeypatch.chdir(tmp_path)
+        result = mmdgen("export", "webdataset", plain, "--out", "memory://bucket/x")
+        assert (result.exit_code, list(tmp_path.iterdir())) == (2, [])
+        here = mmdgen("export", "webdataset", plain, "--out", f"file://{tmp_path}/y")
+        assert here.exit_code == 0, here.output
+        assert (tmp_path / "y" / "export.json").exists()
 
     @pytest.mark.parametrize(
         "words", [["zip", "."], ["png"], ["png", ".", "--shard-size", "3"], ["png", ".", "--limit", "0"]]

@@ -77,7 +77,13 @@ class TestFiles:
         )
         assert read_list(path).entries == tuple(sorted((first, second, "cafecafe")))
 
-    @pytest.mark.parametrize("line", ["abc1234", "a" * 65, "xyzw" * 16, "\\" + "a" * 64, "sha256:" + "a" * 64])
+    def test_names_as_sha256sum_escapes_them(self, tmp_path):
+        first, second = "a" * 64, "b" * 64
+        path = tmp_path / "list.txt"
+        path.write_text(f"\\{first}  zip\\\\miku.pmx\n{second}  a\u2028b\x0bc\x85d.pmx\r{first}", "utf-8", newline="")
+        assert read_list(path, whole=True).entries == (first, second)
+
+    @pytest.mark.parametrize("line", ["abc1234", "a" * 65, "xyzw" * 16, "\\\\" + "a" * 64, "sha256:" + "a" * 64])
     def test_other_lines_are_named(self, tmp_path, line):
         path = tmp_path / "list.txt"
         path.write_text("#\n" + line + "\n", "utf-8")
@@ -180,6 +186,8 @@ class TestScan:
         assert warning == "--allow: 1 of 2 hashes fit no model here, first ffffffffffffffff"
         complete = Gate(allow=listed(sha256(models / FREE)), deny=listed("f" * 64))
         assert complete.warnings(look(models)) == []
+        (warning,) = Gate(deny=listed()).warnings(look(models))
+        assert "no hash on this list" in warning
 
 
 def options(gate: Gate) -> RenderOptions:

@@ -32,7 +32,7 @@ from mmdgen.dataset.shard_copy import shard_without
 from mmdgen.dataset.verify import verify_dataset
 from mmdgen.dataset.writer import ShardBuilder
 from mmdgen.errors import ConfigError, DatasetError
-from mmdgen.generate import catalogue
+from mmdgen.generate import catalogue, removal
 from mmdgen.generate.parts_locks import sole_writer
 from mmdgen.generate.plan import parse_plan, plan_bytes, read_plan
 from mmdgen.generate.removal import find_removal, remove_models
@@ -281,6 +281,62 @@ def test_datasets_that_are_refused(finished, tmp_path, out):
     with pytest.raises(DatasetError, match=r"plan\.json: is missing or was changed"):
         remove_models(out, [secret])
     assert read_manifest(out).removed == ()
+
+
+@pytest.mark.parametrize("name", ["provenance.jsonl", "failures.jsonl"])
+def test_what_stands_beside_the_shards_is_looked_at_first(out, name):
+    content = (out / name).read_bytes()
+    for broken in (content[:-9], None):
+        (out / name).unlink() if broken is None else (out / name).write_bytes(broken)
+        before = tree(out)
+        with pytest.raises(DatasetError, match=rf"{name}: is missing or was changed, so nothing was done"):
+            remove_models(out, [secret_of(out)])
+        assert {**tree(out), ".work/lock": b""} == {**before, ".work/lock": b""}
+    (out / name).write_bytes(content)
+    remove_models(out, [secret_of(out)])
+    assert verify_dataset(out).problems == ()
+
+
+def test_where_nothing_may_be_written_nothing_is_begun(out, monkeypatch):
+    secret, before = secret_of(out), tree(out)
+    folder = (out / find_removal(out, [secret]).shards[0]).parent
+    monkeypatch.setattr(os, "access", lambda path, mode: Path(path) != folder)  # permissions do not stop root
+    with pytest.raises(DatasetError, match=f"{folder}: nothing may be written there, so nothing was changed"):
+        remove_models(out, [secret])
+    assert {file: data for file, data in tree(out).items() if file != ".work/lock"} == before
+
+
+def test_a_model_more_in_a_damaged_shard_does_not_spoil_what_was_begun(out, monkeypatch):
+    secret = secret_of(out)
+    (mine,) = find_removal(out, [secret]).shards
+    other, theirs = next(
+        (model.sha256, shard)
+        for model in read_manifest(out).models
+        for shard in find_removal(out, [model.sha256]).shards
+        if shard != mine
+    )
+    with monkeypatch.context() as patch:
+        patch.setattr(removal, "shard_without", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
+        with pytest.raises(KeyboardInterrupt):
+            remove_models(out, [secret])
+    content = (out / theirs).read_bytes()
+    (out / theirs).write_bytes(content[:-1] + bytes([content[-1] ^ 1]))
+    with pytest.raises(DatasetError, match="is missing or damaged, so nothing was changed"):
+        remove_models(out, [secret, other])
+    remove_models(out, [secret])
+    assert read_manifest(out).removed == (secret,)
+    (out / theirs).write_bytes(content)
+    remove_models(out, [other])
+    assert verify_dataset(out).problems == ()
+
+
+def test_pages_that_cannot_be_read_or_are_others_stay(out):
+    (out / "folder.html").mkdir()
+    (out / "broken.html").symlink_to(out / "nowhere")
+    (out / "mine.html").write_text("<h1>Dataset of mine</h1>")
+    assert mmdgen("report", out, "--out", out / "page.html").exit_code == 0
+    remove_models(out, [secret_of(out)])
+    assert sorted(path.name for path in out.glob("*.html")) == ["broken.html", "folder.html", "mine.html"]
 
 
 def test_not_while_somebody_renders(out):

@@ -12,10 +12,19 @@ import click
 from mmdgen.cli.placing import PlaceType
 from mmdgen.cli.progress import ProgressView, interruptible
 from mmdgen.cli.progress import option as progress_option
-from mmdgen.dataset.export import FORMATS, ExportOptions, Summary, default_out, export_dataset, plan_export
+from mmdgen.dataset.export import (
+    FORMATS,
+    PNG,
+    ExportOptions,
+    Summary,
+    default_out,
+    export_dataset,
+    look_at,
+    plan_export,
+)
+from mmdgen.dataset.export_estimate import estimated_bytes
 from mmdgen.dataset.remote import RemotePath
 from mmdgen.dataset.schema import SPLITS
-from mmdgen.errors import ConfigError
 from mmdgen.generate.engine import default_workers
 
 INTERRUPTED = 130
@@ -25,7 +34,7 @@ INTERRUPTED = 130
 @click.argument("format", type=click.Choice(FORMATS))
 @click.argument("dataset", type=PlaceType())
 @click.option(
-    "--out", type=click.Path(path_type=Path), help="The export's folder [DATASET-FORMAT, beside the dataset]."
+    "--out", type=PlaceType(), metavar="FOLDER", help="The export's folder [DATASET-FORMAT, beside the dataset]."
 )
 @click.option("--split", "splits", type=click.Choice(SPLITS), multiple=True, help="Only this split; may be repeated.")
 @click.option("--limit", type=click.IntRange(1), help="Only so many samples of each split, the first ones.")
@@ -37,7 +46,7 @@ INTERRUPTED = 130
 def command(
     format: str,
     dataset: Path | RemotePath,
-    out: Path | None,
+    out: Path | RemotePath | None,
     splits: tuple[str, ...],
     limit: int | None,
     shard_size: int | None,
@@ -64,6 +73,8 @@ def command(
     """
     if shard_size and format == "png":
         raise click.UsageError("--shard-size is for parquet and webdataset: png has one file a picture")
+    if isinstance(out, RemotePath):
+        raise click.UsageError("an export goes into a folder here, not to an URL: copy it to the object store later")
     options = ExportOptions(format, splits, limit, shard_size or 0)
     target = default_out(dataset, format) if out is None else out
     if dry_run:
@@ -84,12 +95,14 @@ def command(
 
 def _show_plan(dataset: Path | RemotePath, out: Path, options: ExportOptions, as_json: bool) -> None:
     plan = plan_export(dataset, options)
-    whole = sum(plan.manifest.samples(split) for split in SPLITS)
-    if not whole:
-        raise ConfigError(f"{dataset}: there is no sample to export")
-    size = round(plan.manifest.bytes * sum(plan.samples.values()) / whole)
+    finished = look_at(dataset, out, plan)
+    if finished is not None:
+        _show(finished, as_json)
+        return
+    listed = 2 * len(plan.samples) if options.format == PNG else len(plan.jobs)
+    size = estimated_bytes(dataset, plan.manifest, options.format, plan.samples, listed)
     if as_json:
-        value = {"out": str(out), "samples": plan.samples, "files": len(plan.jobs), "estimated_bytes": size}
+        value = {"out": str(out), "samples": plan.samples, "files": listed, "estimated_bytes": size, "complete": False}
         click.echo(json.dumps(value, indent=2, ensure_ascii=False))
         return
     told = ", ".join(f"{split} {count:,}" for split, count in plan.samples.items())

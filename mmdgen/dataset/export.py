@@ -91,7 +91,10 @@ class Plan:
 
 @dataclass(frozen=True, slots=True)
 class Summary:
-    """What an export leaves. `made` samples in `seconds` by this call; `complete`: it was there already."""
+    """What an export leaves; `files` are those that export.json lists.
+
+    `made` samples in `seconds` by this call; `complete`: it was there already.
+    """
 
     out: Path
     format: str
@@ -162,9 +165,8 @@ def export_dataset(
     `ConfigError` when `out` lies in the dataset or holds something else, `DatasetError` when something cannot be read
     or written; after any exception, KeyboardInterrupt too, the same call goes on.
     """
-    check_place(dataset, out)
     plan = plan_export(dataset, options)
-    finished = _finished(plan, out)
+    finished = look_at(dataset, out, plan)
     if finished is not None:
         return finished
     exporter = make_exporter(plan)
@@ -184,6 +186,18 @@ def export_dataset(
             raise
     shutil.rmtree(out / WORK_FOLDER, ignore_errors=True)
     return Summary(**{**_fields(summary), "made": made, "seconds": seconds})
+
+
+def look_at(dataset: Path | RemotePath, out: Path, plan: Plan) -> Summary | None:
+    """Return the summary of an export that is finished in `out`; None for one to begin or to go on with.
+
+    Nothing is changed. Raises as `export_dataset` does where it would refuse to begin.
+    """
+    check_place(dataset, out)
+    finished = _finished(plan, out)
+    if finished is None:
+        _check_begun(plan, out)
+    return finished
 
 
 def make_exporter(plan: Plan) -> Exporter:
@@ -264,13 +278,13 @@ def _work(
 
 def _finish(plan: Plan, exporter: Exporter, dataset: Path | RemotePath, results: list[JobResult], out: Path) -> Summary:
     """Write what belongs to all jobs together, export.json last."""
-    exporter.finish(list(plan.jobs), results, out)
+    together = exporter.finish(list(plan.jobs), results, out)
     samples = plan.samples
     models = write_models(plan.jobs, results, out / MODELS_FILE)
     provenance = used_provenance(dataset / PROVENANCE_FILE, models)
     write_atomic(out / PROVENANCE_FILE, b"".join(line for line, _ in provenance))
     rows = [row for _, row in provenance]
-    files = [file for result in results for file in result.files]
+    files = [file for result in results for file in result.files] + list(together)
     size = sum(result.bytes for result in results)
     made = {split: sum(file.samples for file in _of(files, plan, exporter, split)) for split in samples}
     card = export_card(plan.manifest, plan.options.format, samples, models, size, rows)
@@ -301,7 +315,7 @@ def _summary(value: Mapping[str, Any], out: Path, **changes: Any) -> Summary:
     return Summary(
         out,
         value["identity"]["format"],
-        dict(value["samples"]),
+        {split: int(value["samples"][split]) for split in SPLITS if split in value["samples"]},
         int(value["models"]),
         len(value["files"]),
         int(value["bytes"]),
@@ -353,22 +367,8 @@ def _check_same(plan: Plan, before: Mapping[str, Any], out: Path) -> None:
 
 @contextlib.contextmanager
 def _sole_writer(out: Path, plan: Plan) -> Iterator[None]:
-    """Begin the export in `out`, or go on with it, as the only one. Raises `ConfigError` for a folder of others."""
+    """Begin the export in `out`, or go on with it, as the only one. Raises `ConfigError` while another does."""
     begun = out / WORK_FOLDER / EXPORT_FILE
-    try:
-        identity = json.loads(begun.read_bytes())
-    except (FileNotFoundError, NotADirectoryError):
-        foreign = [] if not out.exists() else [p.name for p in out.iterdir() if p.name != WORK_FOLDER]
-        foreign = sorted(name for name in foreign if TEMPORARY_MARK not in name)
-        if foreign:
-            raise ConfigError(
-                f"{out} is not empty and holds no export to go on with ({', '.join(foreign[:3])}"
-                f"{', ...' if len(foreign) > 3 else ''}); give another --out"
-            ) from None
-    except (OSError, ValueError) as error:
-        raise DatasetError(f"{begun}: cannot be read: {error}; delete {out} and export again") from error
-    else:
-        _check_same(plan, identity, out)
     try:
         begun.parent.mkdir(parents=True, exist_ok=True)
         handle = os.open(begun.parent / "lock", os.O_RDWR | os.O_CREAT, 0o644)
@@ -386,6 +386,25 @@ def _sole_writer(out: Path, plan: Plan) -> Iterator[None]:
         yield
     finally:
         os.close(handle)
+
+
+def _check_begun(plan: Plan, out: Path) -> None:
+    """Raise `ConfigError` unless `out` holds nothing, or this export as an earlier start has begun it."""
+    begun = out / WORK_FOLDER / EXPORT_FILE
+    try:
+        identity = json.loads(begun.read_bytes())
+    except (FileNotFoundError, NotADirectoryError):
+        foreign = [] if not out.exists() else [p.name for p in out.iterdir() if p.name != WORK_FOLDER]
+        foreign = sorted(name for name in foreign if TEMPORARY_MARK not in name)
+        if foreign:
+            raise ConfigError(
+                f"{out} is not empty and holds no export to go on with ({', '.join(foreign[:3])}"
+                f"{', ...' if len(foreign) > 3 else ''}); give another --out"
+            ) from None
+    except (OSError, ValueError) as error:
+        raise DatasetError(f"{begun}: cannot be read: {error}; delete {out} and export again") from error
+    else:
+        _check_same(plan, identity, out)
 
 
 def _sweep(out: Path) -> None:

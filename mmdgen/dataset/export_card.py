@@ -149,8 +149,13 @@ def _flow(manifest: Manifest, format: str) -> str:
         "webdataset": "`flow.npy` and `visibility.npy`",
         "png": "`NNNNNNNN-flow.npy` and `NNNNNNNN-visibility.npy`",
     }[format]
+    how = {
+        "parquet": "`numpy.load(io.BytesIO(content))`",
+        "webdataset": "arrays once `decode` has been called",
+        "png": "`numpy.load(path)`",
+    }[format]
     return (
-        f"## Flow\n\n{where} (`numpy.load(io.BytesIO(content))`): `flow / 64` is by how many pixels (dx, dy) what a "
+        f"## Flow\n\n{where} ({how}): `flow / 64` is by how many pixels (dx, dy) what a "
         "pixel of `posed` shows is displaced in `expression`; `visibility` is 0 where there is no surface, 1 where "
         "`expression` does not show it, 2 where it does."
     )

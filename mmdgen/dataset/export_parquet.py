@@ -31,7 +31,7 @@ class ParquetExporter:
 
     def __init__(self, config: DatasetConfig, statement: str) -> None:
         self._config, self._statement = config, statement
-        self._rows = max(8, min(MOST_ROWS, GROUP_PIXELS // config.image_size**2))
+        self._rows = rows_in_group(config)
 
     def file_name(self, job: Job) -> str:
         return f"data/{job.split}-{job.number:05d}-of-{job.count:05d}.parquet"
@@ -54,8 +54,9 @@ class ParquetExporter:
             info = FileInfo(name, stream.size, stream.sha256, job.samples)
         return (info,), info.bytes
 
-    def finish(self, jobs: list[Job], results: list[JobResult], out: Path) -> None:
+    def finish(self, jobs: list[Job], results: list[JobResult], out: Path) -> tuple[FileInfo, ...]:
         """Nothing belongs to all files together but the card."""
+        return ()
 
     def _schema(self) -> Any:
         import pyarrow as pa
@@ -108,6 +109,11 @@ class ParquetExporter:
             "visibility": [row.visibility for row in group],
         }
         return pa.Table.from_pydict({name: columns[name] for name in schema.names}, schema)
+
+
+def rows_in_group(config: DatasetConfig) -> int:
+    """Return how many samples a row group has."""
+    return max(8, min(MOST_ROWS, GROUP_PIXELS // config.image_size**2))
 
 
 def features(config: DatasetConfig) -> dict[str, Any]:

@@ -52,15 +52,16 @@ class PngExporter:
             sync_everything()  # the table's part says that its pictures are there
         return (), size
 
-    def finish(self, jobs: list[Job], results: list[JobResult], out: Path) -> None:
+    def finish(self, jobs: list[Job], results: list[JobResult], out: Path) -> tuple[FileInfo, ...]:
+        listed: list[FileInfo] = []
         for split in SPLITS:
-            parts = [out / self.file_name(job) for job in jobs if job.split == split]
-            if parts:
-                with atomic_stream(out / split / "metadata.jsonl") as stream:
-                    for line in _lines(parts):
-                        stream.write(line)
-                with atomic_stream(out / split / "poses.csv") as stream:
-                    self._write_csv(parts, stream)
+            own = [job for job in jobs if job.split == split]
+            parts, samples = [out / self.file_name(job) for job in own], sum(job.samples for job in own)
+            for name, write in (("metadata.jsonl", _write_lines), ("poses.csv", self._write_csv)) if parts else ():
+                with atomic_stream(out / split / name) as stream:
+                    write(parts, stream)
+                    listed.append(FileInfo(f"{split}/{name}", stream.size, stream.sha256, samples))
+        return tuple(listed)
 
     def _row(self, row: Row, names: dict[str, str]) -> dict[str, Any]:
         files = {kind.replace(".png", "_file_name"): name for kind, name in names.items() if kind.endswith(".png")}
@@ -93,6 +94,11 @@ def _lines(parts: list[Path]) -> Iterator[bytes]:
     for part in parts:
         with part.open("rb") as lines:
             yield from lines
+
+
+def _write_lines(parts: list[Path], stream: Any) -> None:
+    for line in _lines(parts):
+        stream.write(line)
 
 
 def _empty(text: io.StringIO, stream: Any) -> None:

@@ -131,8 +131,8 @@ class Exporter(Protocol):
         """Write a job's file or files below `out`; return those to list, and the bytes of all."""
         ...
 
-    def finish(self, jobs: list[Job], results: list[JobResult], out: Path) -> None:
-        """Write what belongs to all jobs together."""
+    def finish(self, jobs: list[Job], results: list[JobResult], out: Path) -> tuple[FileInfo, ...]:
+        """Write what belongs to all jobs together; return the files of it that are to be listed."""
         ...
 
 

@@ -43,8 +43,9 @@ class WebDatasetExporter:
             info = FileInfo(name, stream.size, stream.sha256, job.samples)
         return (info,), info.bytes
 
-    def finish(self, jobs: list[Job], results: list[JobResult], out: Path) -> None:
+    def finish(self, jobs: list[Job], results: list[JobResult], out: Path) -> tuple[FileInfo, ...]:
         write_json(out / SIZES_FILE, {file.file: file.samples for result in results for file in result.files})
+        return ()
 
     def _description(self, row: Row) -> dict[str, Any]:
         pose = [float(value) for value in row.pose]

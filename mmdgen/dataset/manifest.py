@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import re
+import shlex
 from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
@@ -188,7 +189,7 @@ def read_manifest(out: Path | RemotePath, name: str = MANIFEST_FILE) -> Manifest
     path = out / name
     try:
         value = json.loads(path.read_bytes())
-    except FileNotFoundError:
+    except (FileNotFoundError, NotADirectoryError):
         raise DatasetError(_missing(out)) from None
     except OSError as error:
         raise DatasetError(f"{path}: cannot be read: {error.strerror or error}") from error
@@ -230,7 +231,7 @@ def _removing(out: Path | RemotePath) -> str:
         models = ["HASH"]
     return (
         f"{out}: models are being taken out of this dataset, or that was interrupted: "
-        f"`mmdgen remove-model {out} {' '.join(models)}` goes on with it"
+        f"`mmdgen remove-model {shlex.quote(str(out))} {' '.join(models)}` goes on with it"
     )
 
 

@@ -51,17 +51,17 @@ class HashList:
 def read_list(path: Path, *, whole: bool = False) -> HashList:
     """Read a list of hashes; with `whole` shortened ones are refused. Raises `ConfigError`, naming file and line."""
     try:
-        text = path.read_text("utf-8-sig")
+        text = path.read_text("utf-8-sig")  # \r\n and \r have become \n
     except OSError as error:
         raise ConfigError(f"{path}: cannot be read: {error.strerror or error}") from error
     except UnicodeDecodeError as error:
         raise ConfigError(f"{path}: is not a text file in UTF-8: {error}") from None
     found: set[str] = set()
-    for number, line in enumerate(text.splitlines(), 1):
+    for number, line in enumerate(text.split("\n"), 1):  # not splitlines: names of files may hold rarer line ends
         words = line.partition("#")[0].split()
         if not words:
             continue
-        entry = words[0].lower()
+        entry = words[0].removeprefix("\\").lower()  # so sha256sum marks a line with an escaped name
         least = DIGITS if whole else LEAST_DIGITS
         if not _HEXADECIMAL.fullmatch(entry) or not least <= len(entry) <= DIGITS:
             wanted = "64 hexadecimal digits" if whole else f"{LEAST_DIGITS} to {DIGITS} hexadecimal digits"
@@ -100,16 +100,18 @@ class Gate:
         return Rejection(model.path, "denied_terms", said, model.id)
 
     def warnings(self, found: Catalogue) -> list[str]:
-        """Return what somebody who wrote the allow list should know after a scan of everything."""
+        """Return what somebody who wrote the lists should know after a scan of everything."""
+        told = []
+        if self.deny is not None and not self.deny.entries:
+            told.append("--deny: there is no hash on this list, so it keeps nobody out")
         if self.allow is None:
-            return []
+            return told
         there = {item.id for item in (*found.models, *found.rejected)}
         missing = [entry for entry in self.allow.entries if entry not in there]
-        if not missing:
-            return []
-        return [
-            f"--allow: {len(missing)} of {len(self.allow.entries)} hashes fit no model here, first {missing[0][:16]}"
-        ]
+        if missing:
+            count = len(self.allow.entries)
+            told.append(f"--allow: {len(missing)} of {count} hashes fit no model here, first {missing[0][:16]}")
+        return told
 
 
 def check_hints(hints: Iterable[str], known: Sequence[str]) -> tuple[str, ...]:

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import os
 import shutil
 from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass, replace
@@ -119,8 +120,8 @@ def remove_models(out: Path, hashes: Sequence[str], *, progress: Progress | None
     """Take the models with these hashes out of the finished dataset in `out`; return what went.
 
     `progress(done, total)` is called with shards. After any exception, KeyboardInterrupt too, the same call goes on.
-    Raises as `find_removal` does, and `DatasetError` when a shard that has to be written anew is damaged, before
-    anything is changed, or when something cannot be written.
+    Raises as `find_removal` does, and `DatasetError` when what has to be written anew is damaged or lies where nothing
+    may be written, before anything is changed, or when something cannot be written after all.
     """
     removal = find_removal(out, hashes)
     if not removal.models and not _pending(out) and not (out / WORK_FOLDER).exists():
@@ -133,8 +134,7 @@ def remove_models(out: Path, hashes: Sequence[str], *, progress: Progress | None
             shutil.rmtree(out / WORK_FOLDER, ignore_errors=True)
             return removal
         try:
-            if not (out / WORK_FOLDER / MANIFEST_BEFORE).exists():
-                _check_whole(out, before, removal.models)
+            _check_whole(out, before, removal.models)
             _begin(out, removal.models)
             _finish(out, before, frozenset(removal.models), progress or (lambda done, total: None))
         finally:
@@ -218,17 +218,26 @@ def _shards(manifest: Manifest) -> list[ShardInfo]:
 
 
 def _check_whole(out: Path, manifest: Manifest, models: Collection[str]) -> None:
-    """Raise `DatasetError` unless all that has to be written anew is what the manifest says."""
-    plan = manifest.files.get(PLAN_FILE)
-    if plan is not None and (not (out / PLAN_FILE).is_file() or sha256_file(out / PLAN_FILE) != plan):
-        raise DatasetError(f"{out / PLAN_FILE}: is missing or was changed; put it back from a copy")
-    if plan is not None:
+    """Raise `DatasetError` unless all that has to be written anew is what the manifest says, and may be written.
+
+    What an interrupted removal has written anew already is left out: it is checked when the work goes on.
+    """
+    begun = _pending(out)
+    for name, sha256 in manifest.files.items():
+        path = out / name
+        if not begun and (not path.is_file() or sha256_file(path) != sha256):
+            raise DatasetError(f"{path}: is missing or was changed, so nothing was done; put it back from a copy")
+    if PLAN_FILE in manifest.files:
         parse_plan(out)  # raises when this version cannot read it
-    for info in _shards(manifest):
-        if models_of(info).isdisjoint(models):
-            continue
+    affected = [info for info in _shards(manifest) if not models_of(info).isdisjoint(models)]
+    for folder in {out, *((out / info.file).parent for info in affected)}:
+        if folder.is_dir() and not os.access(folder, os.W_OK):
+            raise DatasetError(f"{folder}: nothing may be written there, so nothing was changed")
+    for info in affected:
         path = out / info.file
-        if not path.is_file() or path.stat().st_size != info.bytes or sha256_file(path) != info.sha256:
+        if path.is_file() and path.stat().st_size == info.bytes and sha256_file(path) == info.sha256:
+            continue
+        if models_of(info).isdisjoint(begun):
             raise DatasetError(
                 f"{path}: is missing or damaged, so nothing was changed: put it back from a copy, or delete it and run "
                 "the render command again to make it"
@@ -327,7 +336,12 @@ def _lines_without(path: Path, models: Collection[str]) -> bytes:
 
 def _reports(out: Path) -> list[Path]:
     """Return the pages of `mmdgen report` in the dataset's folder, which show what is no longer there."""
-    return sorted(path for path in out.glob("*.html") if path.is_file() and b"<h1>Dataset " in path.read_bytes())
+    found = []
+    for path in sorted(out.glob("*.html")):
+        with contextlib.suppress(OSError):  # what cannot be read is left alone
+            if b"<title>Dataset " in (content := path.read_bytes()) and b"<h1>Dataset " in content:
+                found.append(path)
+    return found
 
 
 def _copies_with(out: Path, models: Collection[str]) -> list[Path]:
