@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import dataclasses
 import gc
+import hashlib
 import subprocess
 import sys
 from pathlib import Path
@@ -28,7 +29,7 @@ from mmdgen.pose.binding import PoseBinding
 from mmdgen.pose.sampling import sample_poses
 from mmdgen.pose.skinning import skin, skin_normals
 from mmdgen.pose.vocabulary import THA1
-from mmdgen.render import cpu_jit
+from mmdgen.render import cpu_jit, cpu_kernels
 from mmdgen.render.cpu_scene import CpuScene
 from mmdgen.render.cpu_textures import ALWAYS, NEVER, CpuTextures, curves
 from mmdgen.render.prepare import TextureImage, linear_to_srgb, prepare_model, srgb_to_linear
@@ -491,3 +492,10 @@ def test_views_keep_their_own_samples(rich):
         with CpuScene(prepared) as scene:
             pictures[samples] = scene.rest().astype(int)
     assert np.abs(pictures[9] - pictures[16]).mean() < 2
+
+
+def test_compiled_code_is_not_kept_longer_than_what_it_calls():
+    """numba looks at a kernel's own file alone: one that calls functions of others must change with them."""
+    folder = Path(cpu_kernels.__file__).parent
+    sources = b"".join((folder / name).read_bytes() for name in ("cpu_jit.py", "cpu_simd.py"))
+    assert cpu_kernels.CALLED == hashlib.sha256(sources).hexdigest()[:16]

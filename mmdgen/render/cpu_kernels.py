@@ -8,7 +8,8 @@ The view is orthographic: depth and all attributes are planes over the picture, 
 planes are relative to the triangle's own first corner, never to what part of the picture is drawn, so that a part is
 bit for bit a part of the whole.
 
-A module of kernels calls none of another module: numba keeps compiled code as long as the file itself does not change.
+numba keeps compiled code as long as the kernel's own file does not change. `CALLED` makes it change with what kernels
+call in other files.
 """
 
 from __future__ import annotations
@@ -19,6 +20,9 @@ import numpy as np
 
 from mmdgen.render.cpu_jit import helper, kernel, part
 from mmdgen.render.cpu_simd import ROWS, cover, mix_texels, shade_phong, spans
+
+# The first 16 digits of the SHA-256 of cpu_jit.py and cpu_simd.py together; a test says what it has to be.
+CALLED = "63e8f40209c7b663"
 
 # Columns of the draws' whole numbers (`cpu_draws.DrawTable`), and of their values.
 KIND, BLEND, CULL, TEXTURE, SPHERE_MODE, SPHERE, TOON, SPECULAR, HIDES, INTS = range(10)
@@ -43,6 +47,8 @@ _SMALL = np.float32(1e-20)
 _BYTE = np.float32(255)
 _TEXEL = np.float32(1 / 65535)  # texels are linear light, 16 bits a channel
 CODES = 4096  # entries of the table that encodes linear light
+
+
 @helper
 def _power(base, exponent):
     """base ** exponent for base in [0, 1] and exponent > 0, to 1e-9."""
@@ -71,6 +77,8 @@ def _power(base, exponent):
         total *= 0.5
         whole += 1.0
     return total
+
+
 @part
 def _fetch(texels, row, x, y, repeat):
     """Return (r, g, b, alpha) f32 by bilinear filtering at (x, y), in texels from the middle of the first."""
@@ -91,11 +99,15 @@ def _fetch(texels, row, x, y, repeat):
     fy *= _TEXEL
     shares = (gx * gy, fx * gy, gx * fy, fx * fy)
     return mix_texels(np.uint64(texels[row, ADDRESS]), (y0 + x0, y0 + x1, y1 + x0, y1 + x1), shares)
+
+
 @part
 def _morphed(value, texel_factor, factor, added, share):
     """What a material morph makes of one channel of a texel: a factor first, then an addition."""
     color = _F1 + (value * texel_factor - _F1) * factor
     return min(max(color + (color - _F1) * share, _F0), _F1) + added
+
+
 @part
 def _morph_texel(r, g, b, values, draw, at):
     factor, share = values[draw, at + 3], values[draw, at + 7]
@@ -104,6 +116,8 @@ def _morph_texel(r, g, b, values, draw, at):
         _morphed(g, values[draw, at + 1], factor, values[draw, at + 5], share),
         _morphed(b, values[draw, at + 2], factor, values[draw, at + 6], share),
     )
+
+
 @part
 def _shade(n, px, py, opaque, tables, buffers):
     """Return drawn triangle `n`'s premultiplied colour (r, g, b, alpha) f32 at sample (px, py)."""
@@ -173,6 +187,8 @@ def _shade(n, px, py, opaque, tables, buffers):
         alpha = _F1
     r, g, b = min(max(r, _F0), _F1), min(max(g, _F0), _F1), min(max(b, _F0), _F1)
     return r * alpha, g * alpha, b * alpha, alpha
+
+
 @part
 def _level(edges, area, texture, textures):
     """Return the nearest mip level for d(uv) / d(sample) (OpenGL 4.3, 8.14.3): ceil(log2(longest) - 1 / 2), from 0.
@@ -188,6 +204,8 @@ def _level(edges, area, texture, textures):
         level += 1
         limit *= 4.0
     return level
+
+
 @part
 def _plane(planes, n, at, a, b, c, frame):
     """Write the plane through the values a, b, c (f64) at the corners; `frame`: d(share of b, c) / d(x, y)."""
@@ -195,6 +213,8 @@ def _plane(planes, n, at, a, b, c, frame):
     planes[n, at] = a
     planes[n, at + 1] = (b - a) * bx + (c - a) * cx
     planes[n, at + 2] = (b - a) * by + (c - a) * cy
+
+
 @part
 def _texel_row(texture, level, texels, wanted):
     """Return the row of a level's texels; where they are not there yet that is noted in `wanted`, and row 0 serves."""
@@ -203,6 +223,8 @@ def _texel_row(texture, level, texels, wanted):
         wanted[row] = 1
         row = np.int64(0)
     return row
+
+
 @helper
 def _make_planes(n, faces, mesh, light, tables, buffers, wanted):
     """Work out the attributes of drawn triangle `n`, once."""
@@ -272,15 +294,21 @@ def _make_planes(n, faces, mesh, light, tables, buffers, wanted):
         for channel in range(3):
             scale = np.float64(values[draw, SHINE + channel])
             _plane(planes, n, _S + 3 * channel, scale * a, scale * b, scale * c, frame)
+
+
 @part
 def _step(normals, v, light):
     """Where on the toon ramp a vertex is."""
     return 0.5 - 0.5 * (normals[v, 0] * light[0] + normals[v, 1] * light[1] + normals[v, 2] * light[2])
+
+
 @part
 def _shine(normals, v, light, power):
     """A vertex's highlight."""
     cosine = normals[v, 0] * light[3] + normals[v, 1] * light[4] + normals[v, 2] * light[5]
     return _power(min(max(cosine, 0.0), 1.0), power) if power > 0.0 else 0.0
+
+
 @kernel
 def draw_faces(faces, draws, solid, clear, mesh, light, window, tables, buffers, wanted):
     """Draw triangles in order into `window` (first column, row, end column, row in samples, from the top left)."""
@@ -388,6 +416,8 @@ def draw_faces(faces, draws, solid, clear, mesh, light, window, tables, buffers,
                     r, g, b, alpha = r + ur * rest, g + ug * rest, b + ub * rest, alpha + ua * rest
                 owners[y, x] = _COLOURED
                 colors[y, x, 0], colors[y, x, 1], colors[y, x, 2], colors[y, x, 3] = r, g, b, alpha
+
+
 @kernel
 def resolve(faces, mesh, light, box, grid, tables, buffers, wanted, codes, borders, picture):
     """Average the samples of the pixels in `box` (first column, row, end column, row) into `picture` u8 [H, W, 4].
@@ -460,6 +490,8 @@ def resolve(faces, mesh, light, box, grid, tables, buffers, wanted, codes, borde
             picture[row, column, 1] = _encoded(g / alpha, codes, borders)
             picture[row, column, 2] = _encoded(b / alpha, codes, borders)
             picture[row, column, 3] = np.uint8(min(opacity, _F1) * _BYTE + _FHALF)
+
+
 @part
 def _encoded(value, codes, borders):
     """Return the byte whose light is nearest: a cell of the table holds one border between two codes at most."""
