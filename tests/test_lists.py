@@ -231,7 +231,7 @@ class TestRender:
             return str(error.value)
 
         assert '--deny was "1 hash (' in other(Gate(deny=listed("a" * 64, "b" * 64), deny_hints=("r18",)))
-        assert "mmdgen remove-model takes models out" in other(
+        assert "mmdgen remove-model OUT --deny FILE takes models out" in other(
             Gate(deny=listed("a" * 64, "b" * 64), deny_hints=("r18",))
         )
         assert "mmdgen remove-model" not in other(Gate(deny=gate.deny))

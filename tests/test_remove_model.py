@@ -33,9 +33,10 @@ from mmdgen.dataset.verify import verify_dataset
 from mmdgen.dataset.writer import ShardBuilder
 from mmdgen.errors import ConfigError, DatasetError
 from mmdgen.generate import catalogue, removal
+from mmdgen.generate.lists import HashList
 from mmdgen.generate.parts_locks import sole_writer
 from mmdgen.generate.plan import parse_plan, plan_bytes, read_plan
-from mmdgen.generate.removal import find_removal, remove_models
+from mmdgen.generate.removal import find_removal, models_on_list, remove_models
 
 TESTS = Path(__file__).parent
 # The model that is taken out has these words in its name, path, comment and readme, and no other has them.
@@ -559,6 +560,44 @@ class TestCommand:
         result = mmdgen("remove-model", out, secret_of(out))
         assert result.exit_code == 130
         assert "the same command goes on" in result.output
+
+    def test_a_deny_list(self, out, tmp_path):
+        secret, other = secret_of(out), hash_of(read_manifest(out), "モデル 2")
+        reference = Path(shutil.copytree(out, tmp_path / "reference"))
+        remove_models(reference, [secret, other])
+        denied = tmp_path / "denied.txt"
+        denied.write_text(f"# asked\r\n{secret.upper()}  a.pmx\r\n{other[:9]}\r\n{'f' * 64}\r\n")
+        before = tree(out)
+        dry = json.loads(mmdgen("remove-model", out, "--deny", denied, "--dry-run", "--json").stdout)
+        assert (dry["removed"], tree(out)) == (sorted((secret, other)), before)
+        assert mmdgen("remove-model", out, "--deny", denied).exit_code == 0
+        assert tree(out) == tree(reference)
+        again = mmdgen("remove-model", out, "--deny", denied)
+        assert (again.exit_code, tree(out)) == (0, tree(reference))
+        assert "no model on the list" in again.output
+
+    def test_a_deny_list_goes_on_with_what_was_begun(self, out, tmp_path, monkeypatch):
+        secret, denied = secret_of(out), tmp_path / "denied.txt"
+        denied.write_text(secret)
+        with monkeypatch.context() as patch:
+            patch.setattr(removal, "_clear_work", lambda _: (_ for _ in ()).throw(KeyboardInterrupt))
+            assert mmdgen("remove-model", out, "--deny", denied).exit_code == 130
+        assert (out / ".work" / "removal.json").exists()
+        assert mmdgen("remove-model", out, "--deny", denied).exit_code == 0
+        assert not (out / ".work").exists()
+        assert verify_dataset(out).problems == ()
+
+    def test_who_was_kept_out_by_a_list_is_not_removed(self, out):
+        hashes = {model.sha256 for model in read_manifest(out).models}
+        made.edit_manifest(
+            out,
+            lambda value: value["rejected"].append({"path": "x", "code": "denied", "message": "", "sha256": "f" * 64}),
+        )
+        assert set(models_on_list(out, HashList(tuple(sorted({*hashes, "f" * 64}))))) == hashes
+
+    def test_a_hash_or_a_list_is_needed(self, out):
+        result = mmdgen("remove-model", out)
+        assert (result.exit_code, "--deny" in result.output) == (2, True)
 
     def test_an_error_is_one_line(self, out):
         result = mmdgen("remove-model", out, "a" * 64)

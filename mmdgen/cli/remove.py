@@ -14,18 +14,31 @@ from mmdgen.cli.progress import ProgressView, interruptible
 from mmdgen.cli.progress import option as progress_option
 from mmdgen.dataset.remote import RemotePath
 from mmdgen.formats.text import one_line
-from mmdgen.generate.removal import Removal, find_removal, remove_models
+from mmdgen.generate.lists import read_list
+from mmdgen.generate.removal import Removal, find_removal, models_on_list, remove_models
 
 INTERRUPTED = 130
 
 
 @click.command()
 @click.argument("dataset", type=PlaceType())
-@click.argument("hashes", metavar="HASH...", nargs=-1, required=True)
+@click.argument("hashes", metavar="[HASH]...", nargs=-1)
+@click.option(
+    "--deny",
+    type=click.Path(path_type=Path, exists=True, dir_okay=False),
+    help="Take out every model whose SHA-256 this text file lists, one a line, as for mmdgen render.",
+)
 @click.option("--dry-run", is_flag=True, help="Only say what would go; change nothing.")
 @progress_option
 @click.option("--json", "as_json", is_flag=True, help="Print what went as JSON.")
-def command(dataset: Path | RemotePath, hashes: tuple[str, ...], dry_run: bool, progress: str, as_json: bool) -> None:
+def command(
+    dataset: Path | RemotePath,
+    hashes: tuple[str, ...],
+    deny: Path | None,
+    dry_run: bool,
+    progress: str,
+    as_json: bool,
+) -> None:
     """Take models out of the finished dataset in the folder DATASET: because their authors ask for it, for example.
 
     A HASH is the SHA-256 of the model's file, or its first 8 digits or more: manifest.json and README.md list them.
@@ -37,9 +50,14 @@ def command(dataset: Path | RemotePath, hashes: tuple[str, ...], dry_run: bool, 
     Examples:
       mmdgen remove-model out/d 1f2e3d4c5b6a7988
       mmdgen remove-model out/d 1f2e3d4c 99aabbcc --dry-run
+      mmdgen remove-model out/d --deny denied.txt
     """
     if isinstance(dataset, RemotePath):
         raise click.UsageError("models are taken out of local folders only: copy the dataset to a disk and back")
+    if not hashes and deny is None:
+        raise click.UsageError("which model? Give the hash of its file, or a list of hashes with --deny")
+    if deny is not None:
+        hashes += models_on_list(dataset, read_list(deny))
     if dry_run:
         _show(find_removal(dataset, hashes), as_json, dry_run)
         return
@@ -74,6 +92,8 @@ def _show(removal: Removal, as_json: bool, dry_run: bool) -> None:
             if not left:
                 click.echo(f"the {split} split {'would have' if dry_run else 'has'} no sample left")
         click.echo("so that no later dataset has them, put these hashes on a list for mmdgen render --deny FILE")
+    elif not removal.already:
+        click.echo(f"no model on the list is in {removal.out}: nothing had to be done")
     for path in removal.copies:
         click.echo(f"this still has them: delete it and make it again: {path}")
     if dry_run:

@@ -98,8 +98,9 @@ def export_card(
         ),
         terms_section(replace(manifest, models=exported), rows),
         "" if is_procedural(manifest) else _STATEMENT,
-        f"Exported by mmdgen from a dataset of mmdgen {manifest.code_version}. `export.json` lists the files with "
-        "their SHA-256, `models.jsonl` the characters with head bounds and lights.",
+        f"Exported by mmdgen from a dataset of mmdgen {manifest.code_version}. `export.json` lists the "
+        f"{'tables' if format == 'png' else 'files'} with their SHA-256, `models.jsonl` the characters with head "
+        "bounds and lights.",
     ]
     return "\n\n".join(part for part in parts if part) + "\n"
 

@@ -246,7 +246,7 @@ def check_same(plan: Plan, options: RenderOptions, out: Path) -> None:
         differences.append(f"it was begun with mmdgen {plan.version}, this is {__version__}")
     if differences:
         listed = any(difference.startswith("--deny ") for difference in differences)
-        removing = " (mmdgen remove-model takes models out of a finished dataset.)" if listed else ""
+        removing = " (mmdgen remove-model OUT --deny FILE takes models out of a finished dataset.)" if listed else ""
         raise ConfigError(
             f"{out} was begun with other options: {'; '.join(differences)}. Repeat the first command to go on with it, "
             f"or give another --out.{removing}"

@@ -38,7 +38,7 @@ from mmdgen.dataset.shard_copy import shard_without
 from mmdgen.errors import ConfigError, DatasetError
 from mmdgen.fsio import sha256_file, sync_directory, write_atomic, write_json
 from mmdgen.generate.dataset_report import default_page
-from mmdgen.generate.lists import DIGITS, LEAST_DIGITS
+from mmdgen.generate.lists import DIGITS, LEAST_DIGITS, HashList
 from mmdgen.generate.options import command_line
 from mmdgen.generate.parts_locks import LOCK_FILE, sole_writer, sweep
 from mmdgen.generate.plan import Part, Plan, ShardPlan, parse_plan, plan_bytes, with_digest
@@ -143,6 +143,17 @@ def remove_models(out: Path, hashes: Sequence[str], *, progress: Progress | None
     return removal
 
 
+def models_on_list(out: Path, denied: HashList) -> tuple[str, ...]:
+    """Return the models of the dataset in `out` (sha256, sorted) that a deny list names and that were not removed yet.
+
+    Those that such a list kept out when the dataset was made are left out. Raises `DatasetError`.
+    """
+    manifest = _manifest_before(out)
+    kept_out = {row.get("sha256") for row in manifest.rejected if row.get("code") == "denied"}
+    known = _known(manifest) - kept_out - set(manifest.removed)
+    return tuple(sorted(sha256 for sha256 in known if denied.match(sha256) is not None))
+
+
 def models_of(info: ShardInfo) -> frozenset[str]:
     """Return the models that a shard has in its table, also those without a sample."""
     return frozenset(info.model_samples)
@@ -197,9 +208,7 @@ def _resolve(text: str, manifest: Manifest, pending: Iterable[str], out: Path) -
     wanted = text.strip().lower()
     if not LEAST_DIGITS <= len(wanted) <= DIGITS or set(wanted) - set("0123456789abcdef"):
         raise ConfigError(f"a hash has {LEAST_DIGITS} to {DIGITS} hexadecimal digits, found {text[:80]!r}")
-    known = {model.sha256 for model in manifest.models} | {*manifest.removed, *pending}
-    known |= {sha256 for info in _shards(manifest) for sha256 in info.model_samples}
-    known |= {str(row.get("sha256") or "") for row in (*manifest.rejected, *manifest.failures)}
+    known = _known(manifest) | {*manifest.removed, *pending}
     found = sorted(sha256 for sha256 in known if sha256.startswith(wanted))
     if not found:
         raise ConfigError(
@@ -211,6 +220,14 @@ def _resolve(text: str, manifest: Manifest, pending: Iterable[str], out: Path) -
             f"({', '.join(sha256[:20] for sha256 in found[:3])}, ...)"
         )
     return found[0]
+
+
+def _known(manifest: Manifest) -> set[str]:
+    """Return the sha256 of all models that the manifest tells of."""
+    known = {model.sha256 for model in manifest.models}
+    known |= {sha256 for info in _shards(manifest) for sha256 in info.model_samples}
+    known |= {str(row.get("sha256") or "") for row in (*manifest.rejected, *manifest.failures)}
+    return known - {""}
 
 
 def _shards(manifest: Manifest) -> list[ShardInfo]:
