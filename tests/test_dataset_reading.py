@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import json
 import os
@@ -260,3 +261,13 @@ def test_a_file_that_is_no_shard(tmp_path):
     (tmp_path / "y.h5").write_bytes(b"PMX " * 100)
     with pytest.raises(DatasetError, match="not HDF5"):
         Shard(tmp_path / "y.h5")
+
+
+@pytest.mark.parametrize("number", [errno.EACCES, errno.EMFILE])
+def test_what_the_system_refuses_is_not_called_damaged(tmp_path, monkeypatch, number):
+    def refuse(*_: object) -> None:
+        raise OSError(number, "Unable to synchronously open file")
+
+    monkeypatch.setattr(h5py, "File", refuse)  # permissions do not stop root
+    with pytest.raises(DatasetError, match=rf"x\.h5: cannot be read: {os.strerror(number)}$"):
+        Shard(tmp_path / "x.h5")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import errno
 import hashlib
 import json
 import os
@@ -305,6 +306,22 @@ def test_where_nothing_may_be_written_nothing_is_begun(out, monkeypatch):
     with pytest.raises(DatasetError, match=f"{folder}: nothing may be written there, so nothing was changed"):
         remove_models(out, [secret])
     assert {file: data for file, data in tree(out).items() if file != ".work/lock"} == before
+
+
+def test_a_file_that_cannot_be_read_is_an_error(out, monkeypatch):
+    secret, before = secret_of(out), tree(out)
+    file = find_removal(out, [secret]).shards[0]
+    really = removal.sha256_file
+
+    def locked(path: Path) -> str:  # permissions do not stop root
+        if path == out / file:
+            raise PermissionError(errno.EACCES, "Permission denied", str(path))
+        return really(path)
+
+    monkeypatch.setattr(removal, "sha256_file", locked)
+    with pytest.raises(DatasetError, match=f"{file}: cannot be read: Permission denied; nothing was changed"):
+        remove_models(out, [secret])
+    assert {name: data for name, data in tree(out).items() if name != ".work/lock"} == before
 
 
 def test_a_model_more_in_a_damaged_shard_does_not_spoil_what_was_begun(out, monkeypatch):

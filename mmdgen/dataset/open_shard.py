@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import threading
 from collections import OrderedDict
 from collections.abc import Callable
@@ -89,6 +90,8 @@ class Shard:
         except FileNotFoundError:
             raise DatasetError(f"{path}: the shard is missing. Run the same render command again to make it.") from None
         except OSError as error:
+            if error.errno and isinstance(path, Path):  # the system's word, not HDF5's: nothing to delete
+                raise DatasetError(f"{path}: cannot be read: {os.strerror(error.errno)}") from error
             raise DatasetError(f"{path}: is damaged or not HDF5 ({error}). {REMEDY}") from error
         keep = False
         try:

@@ -242,7 +242,7 @@ def _check_whole(out: Path, manifest: Manifest, models: Collection[str]) -> None
     begun = _pending(out)
     for name, sha256 in manifest.files.items():
         path = out / name
-        if not begun and (not path.is_file() or sha256_file(path) != sha256):
+        if not begun and not _is_whole(path, sha256):
             raise DatasetError(f"{path}: is missing or was changed, so nothing was done; put it back from a copy")
     if PLAN_FILE in manifest.files:
         parse_plan(out)  # raises when this version cannot read it
@@ -251,14 +251,19 @@ def _check_whole(out: Path, manifest: Manifest, models: Collection[str]) -> None
         if folder.is_dir() and not os.access(folder, os.W_OK):
             raise DatasetError(f"{folder}: nothing may be written there, so nothing was changed")
     for info in affected:
-        path = out / info.file
-        if path.is_file() and path.stat().st_size == info.bytes and sha256_file(path) == info.sha256:
-            continue
-        if models_of(info).isdisjoint(begun):
+        if not _is_whole(out / info.file, info.sha256) and models_of(info).isdisjoint(begun):
             raise DatasetError(
-                f"{path}: is missing or damaged, so nothing was changed: put it back from a copy, or delete it and run "
-                "the render command again to make it"
+                f"{out / info.file}: is missing or damaged, so nothing was changed: put it back from a copy, or delete "
+                "it and run the render command again to make it"
             )
+
+
+def _is_whole(path: Path, sha256: str) -> bool:
+    """Return whether a file is there and has this SHA-256. Raises `DatasetError` where it cannot be read."""
+    try:
+        return path.is_file() and sha256_file(path) == sha256
+    except OSError as error:
+        raise DatasetError(f"{path}: cannot be read: {error.strerror or error}; nothing was changed") from error
 
 
 def _begin(out: Path, models: Collection[str]) -> None:
