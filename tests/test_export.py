@@ -480,6 +480,14 @@ def test_a_damaged_dataset_is_an_error(plain, tmp_path, format):
     assert not (tmp_path / "x" / "export.json").exists()
 
 
+def test_damaged_provenance_is_noticed_first(source, tmp_path):
+    broken = Path(shutil.copytree(source, tmp_path / "d"))
+    (broken / "provenance.jsonl").write_bytes(b"\xff{}\n")
+    with pytest.raises(DatasetError, match=r"provenance\.jsonl: is damaged"):
+        go(broken, tmp_path / "x", "png")
+    assert not (tmp_path / "x").exists()
+
+
 def test_places_that_are_refused(plain, tmp_path):
     with pytest.raises(ConfigError, match="lies in the dataset"):
         go(plain, plain / "export", "png")

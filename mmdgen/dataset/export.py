@@ -170,6 +170,7 @@ def export_dataset(
     if finished is not None:
         return finished
     exporter = make_exporter(plan)
+    used_provenance(dataset / PROVENANCE_FILE, {})  # raises where it is damaged: now, not after hours
     with _sole_writer(out, plan):
         try:
             _sweep(out)
