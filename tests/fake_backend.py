@@ -142,6 +142,11 @@ class FakeBackend:
         if os.environ.get("FAKE_DEAD_START"):
             sys.stderr.write("the driver says goodbye\n")
             os._exit(7)
+        if os.environ.get("FAKE_KILLED_STARTS"):  # how many, and the folder in which they are counted
+            count, _, folder = os.environ["FAKE_KILLED_STARTS"].partition(":")
+            if len(os.listdir(folder)) < int(count):
+                Path(folder, str(os.getpid())).touch()
+                os.kill(os.getpid(), signal.SIGKILL)
         break_disk()
         os.write(1, b"a library that prints on standard output must not break the protocol\n")
 

@@ -24,6 +24,7 @@ from mmdgen.errors import ConfigError, DatasetError, EngineError, RenderError
 from mmdgen.generate import engine
 from mmdgen.generate.catalogue import find_models, scan
 from mmdgen.generate.plan import read_plan
+from mmdgen.generate.pool import STILLBORN
 from mmdgen.generate.run import plan_for, run
 from mmdgen.pose.sampling import sample_poses
 from mmdgen.pose.vocabulary import THA1
@@ -353,6 +354,22 @@ class TestRunsThatEnd:
         monkeypatch.setenv("FAKE_DEAD_START", "1")
         with pytest.raises(EngineError, match=r"could not start: it ended with exit status 7.*the driver says goodbye"):
             fake.go(models, tmp_path / "d", 2)
+
+    def test_workers_that_are_killed_while_they_start(self, models, reference, tmp_path, monkeypatch):
+        """Once is an accident (no memory for a moment), again and again is not."""
+        (tmp_path / "few").mkdir()
+        monkeypatch.setenv("FAKE_KILLED_STARTS", f"2:{tmp_path / 'few'}")
+        told = []
+        fake.go(models, tmp_path / "d", 1, on_progress=lambda progress: told.append(progress.message))
+        assert_same(tmp_path / "d", reference)
+        again = [line for line in told if "could not start: it was ended by SIGKILL" in line]
+        assert len(again) == 2
+        assert all("another one is started" in line for line in again)
+        (tmp_path / "all").mkdir()
+        monkeypatch.setenv("FAKE_KILLED_STARTS", f"99:{tmp_path / 'all'}")
+        with pytest.raises(EngineError, match="could not start: it was ended by SIGKILL"):
+            fake.go(models, tmp_path / "e", 1)
+        assert len(list((tmp_path / "all").iterdir())) == STILLBORN
 
     @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
     def test_signals_end_everything(self, models, reference, tmp_path, number):

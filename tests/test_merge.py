@@ -172,6 +172,10 @@ class TestJoined:
         join([tmp_path / "2", tmp_path / "1"], tmp_path / "d")
         assert_same(tmp_path / "d", tmp_path / "one")
         assert len(json.loads((tmp_path / "d" / "manifest.json").read_text())["gl"]["several"]) == 2
+        (tmp_path / "d" / plan_in(models, tmp_path / "d").file(0)).unlink()
+        go(models, tmp_path / "d")  # a finished dataset that has lost a shard: the list is no list of lists
+        listed = json.loads((tmp_path / "d" / "manifest.json").read_text())["gl"]["several"]
+        assert sorted(report["renderer"] for report in listed) == ["another", "fake"]
 
 
 class TestRefused:

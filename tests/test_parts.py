@@ -481,6 +481,23 @@ class TestCommand:
         poses = ["--poses", 41, "--validation-poses", 7, "--seed", 5, "--shard-size", 12]
         return ["render", "--models", models, "--out", out, *poses, "--size", 16, "--ambient", "0.5:1.2"]
 
+    def test_what_is_refused_is_not_recommended(self, models, tmp_path, monkeypatch):
+        words = self.words(models, tmp_path / "d")
+        assert self.mmdgen(*words, "--plan-only").exit_code == 0
+        refused = self.mmdgen(*words, "--seed", 6, "--part", "1/2")
+        assert refused.exit_code == 1
+        assert "was begun with other options: --seed was 5, now 6" in refused.output
+        assert "the same command goes on" not in refused.output
+
+        def fails(*words: Any, **settings: Any) -> Any:
+            raise DatasetError("the disk is full")
+
+        monkeypatch.setattr("mmdgen.generate.run.render_shards", fails)
+        failed = self.mmdgen(*words, "--part", "1/2")
+        assert failed.exit_code == 1
+        assert "the disk is full" in failed.output
+        assert "what is finished is kept; the same command goes on with it" in failed.output
+
     def test_from_the_plan_to_the_end(self, models, reference, tmp_path, monkeypatch):
         out = tmp_path / "d"
         words = self.words(models, out)

@@ -31,7 +31,7 @@ from test_generate import assert_no_debris, assert_same
 from mmdgen.cli.main import cli
 from mmdgen.dataset.verify import verify_dataset
 from mmdgen.errors import ConfigError, EngineError
-from mmdgen.generate import ray_engine
+from mmdgen.generate import ray_engine, ray_sweeper
 from mmdgen.generate.catalogue import Catalogue, scan
 from mmdgen.generate.engine import MACHINES_LOST, Progress, Retries, worker_config
 from mmdgen.generate.plan import Plan
@@ -375,6 +375,11 @@ class TestRefusals:
         with pytest.raises(ConfigError, match="leave out --device"):
             ray_engine.render_shards(plan, [0], models, tmp_path / "d", device=1)
 
+    def test_a_device_is_refused_before_anything_is_scanned(self, tmp_path):
+        code, output, _ = self.render(tmp_path, "--device", "0")
+        assert code == 2
+        assert "leave out --device" in output
+
     def test_an_address_for_another_engine(self):
         result = CliRunner().invoke(cli, ["render", "--poses", "2", "--ray-address", "auto"])
         assert result.exit_code == 2
@@ -488,6 +493,28 @@ class TestHost:
             worker.handle(ShardTask(1), lambda value: None)
         assert [path.name for path in out.rglob("*.h5")] == [Path(plan.file(0)).name]
         assert not (out / WORK_FOLDER).exists()
+
+
+def test_what_a_driver_leaves_is_swept(tmp_path):
+    """The sweeper needs nothing but the end of its input, which the system sees to when the driver ends."""
+    folder = tmp_path / "ray"
+    (folder / "logs").mkdir(parents=True)
+    (folder / "logs" / "x").touch()
+    daemon = subprocess.Popen(["sleep", "600"], start_new_session=True)
+    sweeper = ray_sweeper.start(daemon.pid, str(folder))
+    try:
+        time.sleep(0.5)
+        assert daemon.poll() is None, "not before"
+        assert folder.exists(), "not before"
+        with sweeper:
+            assert sweeper.stdin is not None
+            sweeper.stdin.close()
+            assert sweeper.wait(60) == 0
+        assert daemon.wait(60) == -signal.SIGKILL
+        assert not folder.exists()
+    finally:
+        daemon.kill()
+        daemon.wait()
 
 
 def children_named(module: str) -> list[int]:

@@ -29,9 +29,10 @@ from mmdgen.dataset.remote import PATIENCE, RemotePath, is_url, location
 from mmdgen.dataset.verify import verify_dataset
 from mmdgen.errors import ConfigError, DatasetError
 from mmdgen.generate.catalogue import Catalogue
-from mmdgen.generate.engine import render_shards
+from mmdgen.generate.engine import render_shards, worker_config
 from mmdgen.generate.merge import MissingShardsError, merge
 from mmdgen.generate.remote import Place, RemotePlace
+from mmdgen.generate.shard import LOCK_FILE, WORK_FOLDER, ShardTask, ShardWorker
 
 MISSING = [name for name in ("fsspec", "s3fs", "moto", "flask") if importlib.util.find_spec(name) is None]
 pytestmark = pytest.mark.skipif(bool(MISSING), reason=f"needs {', '.join(MISSING)}: pip install 'mmdgen[remote,peers]'")
@@ -128,6 +129,22 @@ class TestRun:
             return on_ray(*words, **{**settings, "backend": fake.BACKEND, "workers": 2}, address="local")
 
         go(models, RemotePlace(root, tmp_path / "staging"), engine, **SMALL)
+        assert_there(root, reference)
+
+    def test_a_lock_that_another_run_has_left_on_a_worker_machine(self, models, reference, root, tmp_path):
+        """The command ran there once and was killed; now it runs elsewhere, and workers run there."""
+        left = tmp_path / "left"
+        with pytest.raises(KeyboardInterrupt):
+            go(models, RemotePlace(root, left), Counted(1), **SMALL)
+        (left / WORK_FOLDER / LOCK_FILE).write_text("elsewhere 1 2", "ascii")
+
+        def engine(plan: Any, indices: Any, models: Path, out: Path, **settings: Any) -> list[Any]:
+            config = worker_config(plan, models, out, fake.BACKEND)
+            assert config["lock"] not in ("", "elsewhere 1 2")
+            worker = ShardWorker({**config, "out": str(left)})
+            return [worker.handle(ShardTask(index), lambda note: None) for index in indices]
+
+        go(models, RemotePlace(root, tmp_path / "new"), engine, **SMALL)
         assert_there(root, reference)
 
     def test_interrupted_and_gone_on_elsewhere(self, models, reference, root, tmp_path):
@@ -330,6 +347,7 @@ class TestFailures:
         place = RemotePlace(RemotePath("s3://no-such-bucket/d"), tmp_path / "s")
         with pytest.raises(DatasetError, match=r"s3://no-such-bucket/d/.* cannot be written: .*bucket does not exist"):
             place.plan_for(fake.options(**SMALL), support.no_scan)
+        assert not (tmp_path / "s").exists()
         with pytest.raises(DatasetError, match="bucket"):
             Dataset("s3://no-such-bucket/d")
 
@@ -529,6 +547,16 @@ class TestPaths:
             RemotePath("nonsense://b/d").read_bytes()
         with pytest.raises(ConfigError, match="lives in one process only"):
             RemotePlace(RemotePath("memory://b/d"), tmp_path / "s").plan_for(fake.options(**SMALL), support.no_scan)
+
+    def test_urls_that_nothing_opens_are_said_before_anything_is_made(self, tmp_path, monkeypatch):
+        from mmdgen.cli.main import cli
+
+        monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+        result = CliRunner().invoke(cli, ["render", "--poses", "1", "--out", "nonsense://b/d"])
+        assert result.exit_code == 2
+        assert "nonsense://b/d: Protocol not known: nonsense" in result.output
+        assert not (tmp_path / "cache").exists()
+        RemotePath("s3://b/d").check()
 
     def test_a_missing_plug_in(self, monkeypatch):
         def missing(url: str) -> Any:

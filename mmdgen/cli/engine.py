@@ -10,6 +10,7 @@ import click
 
 from mmdgen.cli.extras import require
 from mmdgen.generate.run import ENGINES, LOCAL, RAY, Engine
+from mmdgen.render.devices import AUTO, Choice
 
 
 def engine_options(command: Callable[..., Any]) -> Callable[..., Any]:
@@ -28,11 +29,17 @@ def engine_options(command: Callable[..., Any]) -> Callable[..., Any]:
     )(command)
 
 
+def check_engine(engine: str, ray_address: str | None, device: Choice) -> None:
+    """Raise `click.UsageError` where the options do not go together, before anything is scanned for nothing."""
+    if engine != RAY and ray_address is not None:
+        raise click.UsageError("--ray-address is for --engine ray")
+    if engine == RAY and device not in (None, AUTO):
+        raise click.UsageError("with --engine ray it is Ray that gives out the GPUs: leave out --device")
+
+
 def chosen_engine(engine: str, ray_address: str | None) -> str | Engine:
-    """Return the engine for `run`. Raises `click.UsageError`, and `ConfigError` where Ray is missing or not there."""
+    """Return the engine for `run`. Raises `ConfigError` where Ray is missing or not there."""
     if engine != RAY:
-        if ray_address is not None:
-            raise click.UsageError("--ray-address is for --engine ray")
         return engine
     require(["ray"], "--engine ray", "ray")
     from mmdgen.generate import ray_engine

@@ -28,7 +28,10 @@ class PlaceType(click.ParamType):
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Path | RemotePath:
         try:
-            return location(value)
+            place = location(value)
+            if isinstance(place, RemotePath):
+                place.check()
+            return place
         except MmdgenError as error:
             self.fail(str(error), param, ctx)
 

@@ -13,7 +13,7 @@ import click
 
 import mmdgen
 from mmdgen.cli.device import device_option
-from mmdgen.cli.engine import chosen_engine, engine_options
+from mmdgen.cli.engine import check_engine, chosen_engine, engine_options
 from mmdgen.cli.lists import list_options, make_gate
 from mmdgen.cli.placing import PlaceType, is_finished, part_options, place_for, show_part, staging_option
 from mmdgen.cli.progress import ProgressView, interruptible
@@ -22,7 +22,7 @@ from mmdgen.cli.renderer import chosen_backend, renderer_option
 from mmdgen.dataset.codec_streams import require_codec
 from mmdgen.dataset.remote import RemotePath
 from mmdgen.dataset.schema import CODECS, DEFLATE
-from mmdgen.errors import MmdgenError
+from mmdgen.errors import ConfigError, MmdgenError
 from mmdgen.generate.catalogue import DEFAULT_EXAMINER, Catalogue, scan
 from mmdgen.generate.characters import EXAMINER, foreseen, make_characters
 from mmdgen.generate.engine import default_workers
@@ -216,6 +216,7 @@ def command(
       mmdgen render --models models --poses 500000 --out out/d --part 3/16
     """
     processes = workers if engine == LOCAL else None  # of this machine
+    check_engine(engine, ray_address, device)
     backend = chosen_backend(renderer, device, flow=flow)
     counts: dict[str, int] = dict(zip(SPLITS, (poses, validation_poses, test_poses), strict=True))
     if not any(counts.values()):
@@ -254,6 +255,7 @@ def command(
         deny_hints=gate.deny_hints,
     )
     view = ProgressView(progress)
+    plan = None
     try:
         require_codec(codec)
         with interruptible(), view:
@@ -309,7 +311,8 @@ def command(
         sys.exit(INTERRUPTED)
     except MmdgenError as error:
         click.echo(f"mmdgen: {error}", err=True)
-        if _begun(place.folder) and not dry_run and not is_finished(place):
+        refused = plan is None and isinstance(error, ConfigError)  # the same command would be refused again
+        if _begun(place.folder) and not (refused or dry_run or is_finished(place)):
             click.echo(
                 f"mmdgen: what is finished is kept; the same command goes on with it: {_same_command()}", err=True
             )

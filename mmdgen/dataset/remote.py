@@ -75,7 +75,7 @@ def file_sha256(path: Path | RemotePath) -> str:
 def location(place: str | Path | RemotePath) -> Path | RemotePath:
     """Return the path that a text names: `RemotePath` for an URL, `Path` for anything else and for file://.
 
-    Raises `ConfigError` for an URL that fsspec does not know, or whose plug-in is missing.
+    Raises `ConfigError` for an URL that names no folder; `RemotePath.check` sees whether something here can open it.
     """
     if not isinstance(place, str):
         return place
@@ -133,12 +133,19 @@ class RemotePath:
     def protocol(self) -> str:
         return self.url.partition("://")[0].lower()
 
+    def check(self) -> None:
+        """Raise `ConfigError` for an URL that fsspec does not know, or whose plug-in is missing. Nothing is asked."""
+        self._known(lambda fsspec: fsspec.get_filesystem_class(self.protocol))
+
     def _filesystem(self) -> tuple[Any, str]:
         """Return fsspec's file system and its path. It keeps them, a process each, so a fork does no harm."""
+        return self._known(lambda fsspec: fsspec.core.url_to_fs(self.url))
+
+    def _known(self, find: Callable[[Any], T]) -> T:
         try:
             import fsspec
 
-            return fsspec.core.url_to_fs(self.url)
+            return find(fsspec)
         except ImportError as error:
             packages = {"gs": "gcsfs", "gcs": "gcsfs"}.get(self.protocol, "'mmdgen[remote]'")
             raise ConfigError(f"{self.url} needs more packages ({error}): pip install {packages}") from error

@@ -288,8 +288,9 @@ def describe_renderers(results: Sequence[ShardResult]) -> dict[str, Any]:
     """Return what drew the shards: the one report, or, when a run was finished on another machine, all of them."""
     reports: list[dict[str, Any]] = []
     for result in results:
-        if result.renderer not in reports:
-            reports.append(result.renderer)
+        for report in result.renderer.get("several", (result.renderer,)):  # a list: of a finished dataset
+            if report not in reports:
+                reports.append(report)
     if len(reports) == 1:
         return reports[0]
     return {"several": sorted(reports, key=lambda report: sorted((key, str(item)) for key, item in report.items()))}

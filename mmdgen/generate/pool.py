@@ -34,6 +34,7 @@ from mmdgen.fsio import process_name
 _LENGTH = struct.Struct("<Q")
 _BOOTSTRAP = "import json, sys; sys.path[:] = json.loads(sys.argv[1]); from {module} import main; main()"
 LOG_TAIL = 2000
+STILLBORN = 5  # so many processes in a row that somebody ended before they were ready are no accident
 DEVICE_LOST = 75  # the exit status of a worker whose GL context was lost (sysexits.h: try again)
 
 # One process a core: neither the software rasteriser nor numpy may start threads of their own in every one of them.
@@ -65,8 +66,7 @@ class Event:
 
     ``ready`` (value: the handler's report), ``note`` (value: what the handler sent), ``done`` (value: the result),
     ``failed`` (value: the exception that the handler raised) or ``died`` (value: a `Death`). `task` is the task given
-    back, None where there was none. Workers of a cluster also send ``told`` (value: an event's kind and a line for
-    people).
+    back, None where there was none. What people should know is ``told`` (value: an event's kind and a line).
     """
 
     kind: str
@@ -126,6 +126,7 @@ class Pool:
         self.target, self.config, self.size, self.logs, self.variants = target, config, size, logs, variants
         self._workers: dict[int, _Worker] = {}
         self._started = 0
+        self._stillborn = 0
         self._inbox: queue.Queue[tuple[int, str, Any]] = queue.Queue()
 
     def __enter__(self) -> Pool:
@@ -137,7 +138,8 @@ class Pool:
     def run(self, tasks: deque) -> Iterator[Event]:
         """Yield events until `tasks` is empty and nothing is under way. The caller may add tasks between events.
 
-        A worker that died is replaced while there are tasks; one that dies before it is ready raises `EngineError`.
+        A worker that died is replaced while there are tasks. One that dies before it is ready raises `EngineError`,
+        unless somebody else has ended it: then only the last of `STILLBORN` in a row does.
         """
         while tasks or any(worker.busy for worker in self._workers.values()):
             self._fill(tasks)
@@ -153,14 +155,20 @@ class Pool:
                 del self._workers[number]
                 event = Event("died", number, task, self._death(worker))
                 if not worker.ready:
-                    raise EngineError(f"a worker process could not start: {event.value.how}{_quote(event.value.log)}")
-                if worker.busy:
+                    self._stillborn += 1
+                    if not event.value.from_outside or self._stillborn >= STILLBORN:
+                        raise EngineError(
+                            f"a worker process could not start: {event.value.how}{_quote(event.value.log)}"
+                        )
+                    line = f"a worker process could not start: {event.value.how}; another one is started"
+                    yield Event("told", number, None, ("retry", line))
+                elif worker.busy:
                     yield event
                 continue
             if kind == "unusable":
                 raise value
             if kind == "ready":
-                worker.ready = True
+                worker.ready, self._stillborn = True, 0
             elif kind in ("done", "failed"):
                 worker.task, worker.busy = None, False
             yield Event(kind, number, task, value)

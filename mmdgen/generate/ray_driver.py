@@ -23,6 +23,7 @@ from dataclasses import dataclass, field
 from typing import IO, Any, NoReturn
 
 from mmdgen.errors import EngineError, MmdgenError, one_line
+from mmdgen.generate import ray_sweeper
 from mmdgen.generate.engine import CORES_PER_HARDWARE_WORKER, HARDWARE_WORKERS
 from mmdgen.generate.pool import Death, end_session, read_message, write_message
 from mmdgen.generate.shard import ShardTask
@@ -64,6 +65,7 @@ def main() -> None:
         letters.put((kind, task, value))
 
     job = read_message(inbox)
+    _sweeper = ray_sweeper.start(os.getpid(), job["folder"]) if job["folder"] else None  # open until we end
     driver = Driver(job, send)
     threading.Thread(target=_read, args=(inbox, driver, job), daemon=True).start()
     try:

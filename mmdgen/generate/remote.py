@@ -166,8 +166,8 @@ class RemotePlace(Place):
         That the store can be written is tried before anything is scanned. Raises `ConfigError`, `DatasetError`.
         """
         if keep:
+            self._try_writing()  # first: where that fails nothing is left here either
             self._claim()
-            self._try_writing()
         plan = read_plan(self.root)  # type: ignore[arg-type]  RemotePath reads like a Path
         if plan is not None:
             check_same(plan, options, self.root)  # type: ignore[arg-type]
@@ -196,8 +196,8 @@ class RemotePlace(Place):
         return frozen
 
     def adopt(self, plan: Plan, content: bytes, provenance: bytes) -> None:
-        self._claim()
         self._try_writing()
+        self._claim()
         if read_plan(self.root) is None:  # type: ignore[arg-type]
             self._check_empty()
             kept = freeze.kept_provenance(plan, self.folder)

@@ -368,8 +368,8 @@ class ShardWorker:
         if plan is None or plan.digest != config["plan"]:
             raise EngineError(f"{self.out}: the plan changed while the run was starting")
         self.plan, self.lock = plan, config.get("lock", "")
-        if config.get("remote") and not read_lock(self.out):  # another machine's folder: this one has no lock to lose
-            self.lock = ""
+        if config.get("remote"):  # maybe another machine's folder: what an earlier run has left in its lock is no news
+            self.lock = read_lock(self.out)
         self.backend: Backend = make_backend(config["backend"], config.get("device"))
         self.report = self.backend.report()
 
