@@ -67,7 +67,9 @@ WAYS: dict[str, dict[str, str]] = {
 
 
 def config(way: str = "plain") -> DatasetConfig:
-    return DatasetConfig(Vocabulary.of(THA1), SIZE, settings={"seed": 7, "ambient": (0.5, 1.2)}, **WAYS[way])
+    settings: dict[str, Any] = {"seed": 7, "ambient": (0.5, 1.2)}
+    ways: dict[str, Any] = WAYS[way]
+    return DatasetConfig(Vocabulary.of(THA1), SIZE, settings=settings, **ways)
 
 
 def fill(builder: ShardBuilder, models: tuple[int, ...]) -> list[dict[str, Any]]:

@@ -12,23 +12,27 @@ import pytest
 
 from mmdgen.generate.pool import Event
 from mmdgen.generate.worker import resolve
+from mmdgen.render.renderer import Renderer
 
 
 class InProcess:
     """Stands in for `mmdgen.generate.pool.Pool`: the handler works here, one task after the other.
 
-    Tasks and answers are handed over as they are, nothing can crash or hang by itself, and what draws must not be
-    asked for, since a process has one renderer.
+    Tasks and answers are handed over as they are, and nothing can crash or hang by itself. A renderer that a handler
+    made to check annotations with is released at the end, since a process has one.
     """
 
     def __init__(self, target: str, config: Any, size: int, logs: Path | None = None) -> None:
+        self._had_renderer = Renderer._live
         self._handler = resolve(target)(config)
 
     def __enter__(self) -> InProcess:
         return self
 
     def __exit__(self, *_: object) -> None:
-        pass
+        checker = getattr(self._handler, "checker", None)
+        if checker is not None and checker._renderer is not None and not self._had_renderer:
+            checker._renderer.release()
 
     def run(self, tasks: deque[Any]) -> Iterator[Event]:
         yield Event("ready", 0, None, self._handler.report)

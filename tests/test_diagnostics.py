@@ -24,7 +24,7 @@ RECORDED = {"Rejection": 1, "Failure": 2, "LostTexture": 2}
 IN_GENERATE = {"fail": 1}  # elsewhere functions of this name are something else
 REPAIRED = {"add": 0}
 # Errors without a code of their own are named after their class (`catalogue.reason`), but these end the whole run.
-NOT_OF_A_MODEL = {"dataset_error", "engine_error", "train_error"}
+NOT_OF_A_MODEL = {"dataset_error", "devicelost_error", "engine_error", "train_error"}
 
 
 def documented(text: str) -> dict[str, list[str]]:

@@ -18,12 +18,12 @@ from PIL import Image
 from rasteriser import Raster, decode, encode, rasterise
 from toy import ToyBuilder, toy_view
 
-import mmdgen.render.prepare as preparation
 from mmdgen.formats.pmx import records as pmx
 from mmdgen.model.records import Model, MorphTerm
 from mmdgen.pose.binding import PoseBinding
 from mmdgen.pose.sampling import sample_poses
 from mmdgen.pose.vocabulary import THA1
+from mmdgen.render import texels
 from mmdgen.render.prepare import prepare_model
 from mmdgen.render.renderer import Renderer
 from mmdgen.render.view import View
@@ -289,7 +289,7 @@ def stored_alpha_over(picture: np.ndarray, color: Color, ground: Color) -> np.nd
 @pytest.mark.parametrize(("half", "side"), [(1.6, 16), (0.9, 512)], ids=["magnified", "minified"])
 def test_without_premultiplication_they_would_show(renderer, tmp_path, monkeypatch, half, side):
     """The test of the test above."""
-    monkeypatch.setattr(preparation, "premultiply", lambda texels: texels)
+    monkeypatch.setattr(texels, "premultiply_own", lambda texels: None)
     color = (0.9, 0.7, 0.6)
     first, *others = disc_pictures(renderer, tmp_path, color, half, side, soft=1.0)
     for picture in others:

@@ -64,7 +64,7 @@ class Pulse:
 
     def _draw(self) -> np.ndarray:
         self._target.use()
-        self._target.scissor = None
+        self._target.scissor = (0, 0, SIZE, SIZE)
         self._context.enable_only(0)
         self._program["u_beat"] = self._beat
         self._triangle.render(moderngl.TRIANGLES, 3)

@@ -10,6 +10,7 @@ baselines are in `mmdgen.train.baselines`.
 from __future__ import annotations
 
 import contextlib
+import hashlib
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -24,7 +25,6 @@ from torch import Tensor
 from mmdgen.dataset.reader import Dataset
 from mmdgen.dataset.schema import MANIFEST_FILE
 from mmdgen.errors import ConfigError, DatasetError, TrainError
-from mmdgen.fsio import sha256_file
 from mmdgen.train import baselines
 from mmdgen.train.baselines import EXPRESSION_WEIGHTS, POSED_WEIGHTS, SplitPoses, nearest_pose
 from mmdgen.train.images import to_network
@@ -146,7 +146,7 @@ class RunNetworks:
         """Return what makes the scores say less about unknown characters than they seem to, one sentence each."""
         if dataset.split == "train":
             return ["the networks learned from these very pictures, if they were trained on this dataset"]
-        own = sha256_file(dataset.path / MANIFEST_FILE)
+        own = hashlib.sha256((dataset.path / MANIFEST_FILE).read_bytes()).hexdigest()
         others = [name for name, loaded in self.loaded.items() if loaded.data.get("dataset", own) != own]
         if not others:
             return []
