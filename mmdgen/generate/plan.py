@@ -36,7 +36,7 @@ ESTIMATED_BYTES = {
     (ZSTD, True): (44_000, 4_000),
 }
 ESTIMATED_FLOW_BYTES = {DEFLATE: 28_000, ZSTD: 25_000}
-ESTIMATED_RATE = 35.0
+ESTIMATED_RATE = 50.0
 
 
 @dataclass(frozen=True, slots=True)
