@@ -267,6 +267,13 @@ def test_a_command_brings_only_what_it_needs(ready: Checkout, command: list[str]
     assert done.stdout == ""
 
 
+def test_bytecode_is_kept_also_where_none_may_lie_beside_sources(ready: Checkout) -> None:
+    show = ["sh", "-c", 'echo "${PYTHONDONTWRITEBYTECODE-none} ${PYTHONPYCACHEPREFIX-none}"']
+    kept = f"none {ready.root}/.mmdgen/bytecode\n"
+    assert ready.run(*show, PYTHONDONTWRITEBYTECODE="1", PYTHONPYCACHEPREFIX="").stdout == kept
+    assert ready.run(*show, PYTHONDONTWRITEBYTECODE="1", PYTHONPYCACHEPREFIX="/own").stdout == "1 /own\n"
+
+
 def test_torch_can_be_left_out_of_the_tests(ready: Checkout) -> None:
     shutil.rmtree(ready.stamps)
     assert ready.run("pytest", MMDGEN_TRAIN="0").stderr.split() == ["COLD", "core,web,test", "--gl"]
