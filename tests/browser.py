@@ -25,9 +25,9 @@ from mmdgen.samples.library import write_characters
 CHECKOUT = Path(__file__).resolve().parent.parent
 ANNOTATOR = "browser test"
 EVIL_NAME = "<img src=x onerror=alert(1)>"
-WAIT_MS = 20_000  # for anything that the page does; a loaded machine is slow
+WAIT_MS = 60_000  # for anything that the page does; a machine that is loaded and fresh is slow
 SMALL, LARGE = (1280, 720), (2560, 1440)
-_START_S = 60.0
+_START_S = 120.0
 _MAIN = "from mmdgen.cli.main import main; main()"
 
 # Runs in every page before its own scripts: violations of the content security policy are kept for the test's end.

@@ -109,16 +109,6 @@ def no_scan() -> Catalogue:
     raise AssertionError("there was no need to look at the models")
 
 
-def tree(out: Path) -> dict[str, bytes]:
-    return {path.relative_to(out).as_posix(): path.read_bytes() for path in sorted(out.rglob("*")) if path.is_file()}
-
-
-def assert_same(out: Path, reference: Path) -> None:
-    found, expected = tree(out), tree(reference)
-    assert sorted(found) == sorted(expected)
-    assert [name for name in found if found[name] != expected[name]] == []
-
-
 def main() -> None:
     """Wait for a line on standard input, so that several start at once; then make a part, or plan only, or merge.
 

@@ -21,7 +21,7 @@ ROOT = Path(__file__).resolve().parent.parent
 
 # From the bottom up: a module may import from its own layer and from those before it.
 LAYERS = (
-    ("mmdgen", "mmdgen.errors", "mmdgen.geometry", "mmdgen.rng", "mmdgen.fsio", "mmdgen.png"),
+    ("mmdgen", "mmdgen.errors", "mmdgen.geometry", "mmdgen.rng", "mmdgen.fsio", "mmdgen.png", "mmdgen.jit"),
     ("mmdgen.formats",),
     ("mmdgen.model",),
     ("mmdgen.samples",),
@@ -47,7 +47,7 @@ HEAVY = {
     "h5py": ("mmdgen.dataset",),
     "isal": ("mmdgen.dataset", "mmdgen.model.png_decode"),
     "llvmlite": ("mmdgen.render.cpu_simd",),
-    "numba": ("mmdgen.render", "mmdgen.model", "mmdgen.dataset.codec_kernels"),
+    "numba": ("mmdgen.jit", "mmdgen.render"),
     "zstandard": ("mmdgen.dataset",),
     "ray": ("mmdgen.generate.ray_driver",),
     "fsspec": ("mmdgen.dataset.remote",),

@@ -15,6 +15,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from click.testing import CliRunner, Result
+from folders import assert_same, tree
 from PIL import Image
 
 from mmdgen.annotate.store import resolve, save
@@ -40,16 +41,6 @@ def start(*words: object) -> subprocess.Popen:
     return subprocess.Popen(
         [sys.executable, "-c", MAIN, *map(str, words)], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
     )
-
-
-def tree(out: Path) -> dict[str, bytes]:
-    return {path.relative_to(out).as_posix(): path.read_bytes() for path in sorted(out.rglob("*")) if path.is_file()}
-
-
-def assert_same(out: Path, reference: Path) -> None:
-    found, expected = tree(out), tree(reference)
-    assert sorted(found) == sorted(expected)
-    assert [name for name in found if found[name] != expected[name]] == []
 
 
 @pytest.fixture(scope="module")

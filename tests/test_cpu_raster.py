@@ -20,6 +20,7 @@ from PIL import Image
 from test_deform import CENTRES, bind, sdef_toy, wide, wide_poses
 from toy import GREY, RED, YELLOW, ToyBuilder, toy_binding, toy_builder, toy_view
 
+from mmdgen import jit
 from mmdgen.cli.renderer import chosen_backend
 from mmdgen.errors import ConfigError, RenderError
 from mmdgen.generate import backend as backends
@@ -479,7 +480,7 @@ def test_kernels_compile_without_a_cache_where_nothing_can_be_written(monkeypatc
             raise RuntimeError("cannot cache function: no locator available")
         return lambda function: function
 
-    monkeypatch.setattr(cpu_jit, "njit", njit)
+    monkeypatch.setattr(jit, "njit", njit)
     assert cpu_jit.kernel(abs) is abs
     assert asked == [True, False]
 

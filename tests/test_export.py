@@ -21,6 +21,7 @@ import dataset_fixtures as made
 import numpy as np
 import pytest
 from click.testing import CliRunner, Result
+from folders import tree
 from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
@@ -59,10 +60,6 @@ def mmdgen(*words: object) -> Result:
 
 def go(source: Path, out: Path, format: str, workers: int = 2, **options: Any) -> Summary:
     return export_dataset(source, out, ExportOptions(format, **options), workers=workers)
-
-
-def tree(out: Path) -> dict[str, bytes]:
-    return {path.relative_to(out).as_posix(): path.read_bytes() for path in sorted(out.rglob("*")) if path.is_file()}
 
 
 def pixels(content: bytes) -> np.ndarray:

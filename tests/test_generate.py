@@ -17,6 +17,8 @@ from pathlib import Path
 import fake_backend as fake
 import numpy as np
 import pytest
+from folders import assert_same, tree
+from parts_support import make_models
 
 from mmdgen.dataset.reader import Dataset
 from mmdgen.dataset.verify import verify_dataset
@@ -35,13 +37,8 @@ TESTS = Path(__file__).parent
 @pytest.fixture(scope="module")
 def models(tmp_path_factory) -> Path:
     """Nine good models in four source folders and three that cannot be used."""
-    root = tmp_path_factory.mktemp("models")
-    for index in range(9):
-        fake.write_model(root / f"source{index % 4}" / f"m{index}" / "m.pmx", f"モデル {index}")
-    fake.write_model(root / "source0" / "mute" / "X.PMX", "mute", "no-mouth")
-    fake.write_model(root / "source1" / "twin" / "m.pmx", "モデル 3")
+    root = make_models(tmp_path_factory.mktemp("models"))
     fake.write_model(root / "source2" / "odd" / "m.pmd", "odd", "scan-bug")
-    (root / "source0" / "m0" / "りどみ.txt").write_bytes("商用利用は禁止です。".encode("cp932"))
     return root
 
 
@@ -51,16 +48,6 @@ def reference(models, tmp_path_factory) -> Path:
     out = tmp_path_factory.mktemp("reference") / "d"
     fake.go(models, out, 1)
     return out
-
-
-def tree(out: Path) -> dict[str, bytes]:
-    return {path.relative_to(out).as_posix(): path.read_bytes() for path in sorted(out.rglob("*")) if path.is_file()}
-
-
-def assert_same(out: Path, reference: Path) -> None:
-    found, expected = tree(out), tree(reference)
-    assert sorted(found) == sorted(expected)
-    assert [name for name in found if found[name] != expected[name]] == []
 
 
 def assert_no_debris(out: Path) -> None:
@@ -179,7 +166,7 @@ class TestSameBytes:
             children = children_of(process.pid)
             process.kill()
             wait(process)
-            deadline = time.monotonic() + 10
+            deadline = time.monotonic() + 60
             while any(alive(child) for child in children) and time.monotonic() < deadline:
                 time.sleep(0.02)
             assert not any(alive(child) for child in children), "workers outlived their parent"
@@ -375,7 +362,7 @@ class TestRunsThatEnd:
     def test_signals_end_everything(self, models, reference, tmp_path, number):
         out = tmp_path / "d"
         process = start(models, out, FAKE_DELAY="0.05")  # slow enough to be far from its end
-        deadline = time.monotonic() + 30
+        deadline = time.monotonic() + 60
         while not list(out.glob("train/*.h5")) and time.monotonic() < deadline:
             time.sleep(0.02)
         children = children_of(process.pid)
@@ -416,8 +403,8 @@ class TestRunsThatEnd:
     def test_only_one_run_a_folder(self, models, tmp_path):
         out = tmp_path / "d"
         process = start(models, out, FAKE_DELAY="0.2")
-        deadline = time.monotonic() + 30
-        while not (out / ".work" / "lock").exists() and time.monotonic() < deadline:
+        deadline = time.monotonic() + 60
+        while not list(out.glob(".work/worker-*.log")) and time.monotonic() < deadline:  # those come after the lock
             time.sleep(0.02)
         try:
             with pytest.raises(ConfigError, match="another run is working on"):

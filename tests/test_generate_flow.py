@@ -10,6 +10,7 @@ import fake_backend as fake
 import numpy as np
 import pytest
 from click.testing import CliRunner
+from folders import tree
 from test_flow import premultiplied, warp
 
 from mmdgen.cli.main import cli
@@ -18,10 +19,6 @@ from mmdgen.dataset.verify import verify_dataset
 from mmdgen.errors import ConfigError
 from mmdgen.generate.options import RenderOptions, command_line
 from mmdgen.samples.character import build_character
-
-
-def tree(out: Path) -> dict[str, bytes]:
-    return {path.relative_to(out).as_posix(): path.read_bytes() for path in sorted(out.rglob("*")) if path.is_file()}
 
 
 @pytest.fixture(name="models", scope="module")

@@ -15,6 +15,7 @@ import breaking_backend
 import fake_backend as fake
 import pytest
 from conftest import gl_problem
+from folders import tree
 from test_plan import catalogue
 
 from mmdgen.dataset.reader import Dataset
@@ -55,10 +56,6 @@ def make(models: Path, out: Path, backend: str = fake.BACKEND, workers: int = 1)
     return told
 
 
-def content(out: Path) -> dict[str, bytes]:
-    return {path.relative_to(out).as_posix(): path.read_bytes() for path in sorted(out.rglob("*")) if path.is_file()}
-
-
 @pytest.fixture(scope="module")
 def undisturbed(models, tmp_path_factory) -> Path:
     out = tmp_path_factory.mktemp("undisturbed") / "d"
@@ -79,7 +76,7 @@ class TestWhatBreaks:
     def test_one_reset_costs_one_shard(self, models, undisturbed, tmp_path, monkeypatch, how):
         """The fifth model is the second one of the second shard."""
         told, drawn = self.broken(models, tmp_path, monkeypatch, how, at=5)
-        assert content(tmp_path / "d") == content(undisturbed)
+        assert tree(tmp_path / "d") == tree(undisturbed)
         assert told[-1].images == told[-1].drawn == told[-1].total, "a repeated shard counts once"
         assert max(progress.images for progress in told) == told[-1].total
         retries = [progress for progress in told if progress.event == "retry"]
@@ -95,7 +92,7 @@ class TestWhatBreaks:
         self, models, undisturbed, tmp_path, monkeypatch
     ):
         told, drawn = self.broken(models, tmp_path, monkeypatch, "error", at=2, workers=2, times=2)
-        assert content(tmp_path / "d") == content(undisturbed)
+        assert tree(tmp_path / "d") == tree(undisturbed)
         assert len({p.message.split(":")[0] for p in told if p.event == "retry"}) == 2
         assert sum(drawn.values()) == MODELS + 4
 
@@ -195,14 +192,14 @@ class TestRetryFailed:
         assert told[0].images == 3 * again.drawn
         after = {path.name: path.stat().st_mtime_ns for path in (out / "train").iterdir()}
         assert sum(after[name] != before[name] for name in after) == 1
-        assert content(out) == content(undisturbed)
+        assert tree(out) == tree(undisturbed)
         assert run(plan, root, out, workers=1, backend=fake.BACKEND, retry_failed=True).complete
 
 
 class TestTimings:
     def test_they_lie_beside_the_dataset_and_change_nothing(self, models, undisturbed, tmp_path):
         make(models, tmp_path / "d", workers=2)
-        assert content(tmp_path / "d") == content(undisturbed)
+        assert tree(tmp_path / "d") == tree(undisturbed)
         assert verify_dataset(tmp_path / "d").problems == ()
         assert timings_file(tmp_path / "d") == tmp_path / "d-timings.jsonl"
         rows = read_timings(tmp_path / "d")
@@ -218,7 +215,7 @@ class TestTimings:
     def test_a_file_that_cannot_be_written_stops_nothing(self, models, undisturbed, tmp_path):
         (tmp_path / "d-timings.jsonl").mkdir()
         make(models, tmp_path / "d")
-        assert content(tmp_path / "d") == content(undisturbed)
+        assert tree(tmp_path / "d") == tree(undisturbed)
         assert read_timings(tmp_path / "d") == []
 
     def test_damaged_lines_are_passed_over(self, tmp_path):

@@ -13,7 +13,8 @@ import fake_backend as fake
 import parts_support as support
 import pytest
 from click.testing import CliRunner
-from parts_support import assert_same, go, go_part, plan_in, tree
+from folders import assert_same, tree
+from parts_support import go, go_part, plan_in
 
 from mmdgen.dataset.verify import verify_dataset
 from mmdgen.errors import ConfigError, DatasetError

@@ -15,9 +15,10 @@ import fake_backend as fake
 import parts_support as support
 import pytest
 from click.testing import CliRunner
+from folders import assert_same, tree
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from parts_support import assert_same, go, go_part, here, never, plan_in, tree
+from parts_support import go, go_part, here, never, plan_in
 
 from mmdgen.dataset.verify import verify_dataset
 from mmdgen.errors import ConfigError, DatasetError

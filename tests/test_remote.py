@@ -18,8 +18,9 @@ import object_store
 import parts_support as support
 import pytest
 from click.testing import CliRunner
+from folders import assert_same, tree
 from object_store import BUCKET, Proxy
-from parts_support import assert_same, go, go_part, here, never, plan_in, tree
+from parts_support import go, go_part, here, never, plan_in
 
 from mmdgen import fsio
 from mmdgen.dataset.manifest import read_manifest

@@ -20,6 +20,7 @@ import h5py
 import numpy as np
 import pytest
 from click.testing import CliRunner, Result
+from folders import tree
 from in_process import work_here
 
 from mmdgen import rng
@@ -48,10 +49,6 @@ SECRET_TERMS = "商用利用は禁止です。 by Nobody Else"
 
 def mmdgen(*words: object) -> Result:
     return CliRunner().invoke(cli, [str(word) for word in words])
-
-
-def tree(out: Path) -> dict[str, bytes]:
-    return {path.relative_to(out).as_posix(): path.read_bytes() for path in sorted(out.rglob("*")) if path.is_file()}
 
 
 def samples(out: Path, split: str) -> list[tuple[Any, ...]]:

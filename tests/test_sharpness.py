@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from typing import Any
+from types import SimpleNamespace
+from typing import Any, cast
 
 import numpy as np
 import pytest
 from PIL import Image
 
 from mmdgen.annotate.records import Annotation
+from mmdgen.errors import RenderError
 from mmdgen.generate.characters import exact_annotation
 from mmdgen.model.load import load_model
 from mmdgen.model.records import Model
@@ -17,6 +19,7 @@ from mmdgen.pose.rig import Frame, build_rig
 from mmdgen.pose.sampling import sample_poses
 from mmdgen.pose.vocabulary import THA1
 from mmdgen.render import prepare
+from mmdgen.render.mipmaps import level_definer
 from mmdgen.render.prepare import linear_to_srgb, premultiply, prepare_model, srgb_to_linear
 from mmdgen.render.renderer import Renderer
 from mmdgen.render.sharpness import _least, level_finder
@@ -155,3 +158,10 @@ def test_what_an_edge_may_stretch_to_counts():
     blended = np.tile(np.array([0.5, 0.5, 0, 0], np.float32), (3, 1))
     unbounded = np.full((3, 3), -np.inf)
     assert least(weights=blended, low=unbounded) == 0
+
+
+def test_no_mip_maps_but_ours_are_drawn_with_in_silence():
+    """A moderngl that hides glTexImage2D would leave them to the driver, and pictures would differ."""
+    for hiding in (object(), SimpleNamespace(_context=SimpleNamespace(load=lambda name: 0))):
+        with pytest.raises(RenderError, match=r"gives no access to glTexImage2D.* or use --renderer cpu"):
+            level_definer(cast(Any, SimpleNamespace(mglo=hiding)))

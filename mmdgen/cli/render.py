@@ -19,6 +19,7 @@ from mmdgen.cli.placing import PlaceType, is_finished, part_options, place_for, 
 from mmdgen.cli.progress import ProgressView, interruptible
 from mmdgen.cli.progress import option as progress_option
 from mmdgen.cli.renderer import chosen_backend, renderer_option
+from mmdgen.dataset.card import size_text
 from mmdgen.dataset.codec_streams import require_codec
 from mmdgen.dataset.remote import RemotePath
 from mmdgen.dataset.schema import CODECS, DEFLATE
@@ -363,7 +364,7 @@ def _show_plan(plan: Plan, out: Path | RemotePath, workers: int | None, as_json:
         click.echo(f"{split:<12}{entry['models']:>8,}{entry['samples']:>10,}{entry['shards']:>8,}")
     if reasons:
         click.echo(f"not usable: {_reasons(reasons)} (mmdgen scan says why)")
-    click.echo(f"images: {plan.images:,}, about {_bytes(summary['estimated_bytes'])} in {out}")
+    click.echo(f"images: {plan.images:,}, about {size_text(summary['estimated_bytes'])} in {out}")
     click.echo(
         f"time: about {_duration(seconds)} with {count} workers, if each draws {ESTIMATED_RATE:g} images/s "
         f"(a core with the software renderer; a GPU is faster)"
@@ -386,7 +387,7 @@ def show_summary(summary: Summary, as_json: bool) -> None:
     splits = ", ".join(
         f"{split} {count:,} of {summary.models[split]:,} models" for split, count in summary.samples.items()
     )
-    click.echo(f"dataset:        {summary.out}  ({splits}; {summary.images:,} images, {_bytes(summary.bytes)})")
+    click.echo(f"dataset:        {summary.out}  ({splits}; {summary.images:,} images, {size_text(summary.bytes)})")
     click.echo(f"contact sheet:  {summary.preview}")
     if summary.drawn:
         click.echo(
@@ -404,13 +405,6 @@ def _reasons(reasons: dict[str, int]) -> str:
     total = sum(reasons.values())
     listed = ", ".join(f"{code} {count}" for code, count in reasons.items())
     return f"{total} model{'s' if total > 1 else ''}: {listed}"
-
-
-def _bytes(count: float) -> str:
-    for unit, scale in (("GB", 1e9), ("MB", 1e6)):
-        if count >= scale:
-            return f"{count / scale:.1f} {unit}"
-    return f"{count / 1e3:.0f} kB"
 
 
 def _duration(seconds: float) -> str:

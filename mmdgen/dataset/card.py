@@ -77,7 +77,7 @@ def _summary(manifest: Manifest) -> str:
         )
     return f"""# Posed anime heads
 
-{samples:,} samples of {len(manifest.models):,} characters, {_size(manifest.bytes)}.
+{samples:,} samples of {len(manifest.models):,} characters, {size_text(manifest.bytes)}.
 
 A sample is three {size} x {size} RGBA pictures of one character and a pose vector: `rest` (facing front), `expression`
 (the same with eyes and mouth as in the pose) and `posed` (the whole pose). This is the data that *Talking Head Anime
@@ -91,7 +91,7 @@ def _splits(manifest: Manifest) -> str:
     for split in SPLITS:
         shards = manifest.shards.get(split, ())
         if shards:
-            size = _size(sum(shard.bytes for shard in shards))
+            size = size_text(sum(shard.bytes for shard in shards))
             lines.append(
                 f"| {split} | {manifest.samples(split):,} | {manifest.model_count(split):,} | {len(shards)} | {size} |"
             )
@@ -302,11 +302,12 @@ def _reason(row: Mapping[str, Any]) -> str:
     return str(row.get("code") or row.get("reason") or "unknown")
 
 
-def _size(count: int) -> str:
-    for unit, scale in (("GB", 1e9), ("MB", 1e6), ("kB", 1e3)):
+def size_text(count: float) -> str:
+    """Return a number of bytes in words."""
+    for unit, scale in (("TB", 1e12), ("GB", 1e9), ("MB", 1e6), ("kB", 1e3)):
         if count >= scale:
             return f"{count / scale:.1f} {unit}"
-    return f"{count} bytes"
+    return f"{count:.0f} bytes"
 
 
 def _cell(text: object) -> str:

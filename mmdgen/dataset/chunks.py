@@ -7,6 +7,7 @@ one system call, threads do not wait for HDF5's lock, and a file can be closed a
 from __future__ import annotations
 
 import os
+from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -17,7 +18,7 @@ from mmdgen.dataset.remote import SMALL_FILE, RemotePath
 from mmdgen.errors import DatasetError
 
 
-class Chunks:
+class Chunks(ABC):
     """Reads the chunks of some datasets of a file, each of which holds one row. For use by several threads.
 
     The file is open at first, and after `hold`. `release` closes it; `read` then opens it for one chunk. With
@@ -26,17 +27,17 @@ class Chunks:
 
     keeps_file = False
 
+    @abstractmethod
     def read(self, name: str, index: int) -> bytes:
         """Return the compressed bytes of row `index` of dataset `name`.
 
         Raises `DatasetError` when there is no such row or no such chunk, or the file is not the one it was.
         """
-        raise NotImplementedError
 
-    def hold(self) -> None:
+    def hold(self) -> None:  # noqa: B027  nothing, where nothing stays open
         """Keep the file open. Raises `DatasetError` as `read` does."""
 
-    def release(self) -> None:
+    def release(self) -> None:  # noqa: B027
         """Let the file be closed."""
 
 
@@ -53,16 +54,11 @@ def open_chunks(path: Path | RemotePath, file: h5py.File, names: Sequence[str]) 
     return HdfChunks(file, names)
 
 
-class FileChunks(Chunks):
-    """Chunks by their places in the file."""
+class _PlacedChunks(Chunks):
+    """Chunks by their places in the file, whatever the file is."""
 
-    def __init__(self, path: Path, file: h5py.File, names: Sequence[str]) -> None:
-        self._path = path
+    def __init__(self, file: h5py.File, names: Sequence[str]) -> None:
         self._places = {name: _places(stored(file, name)) for name in names}
-        self._handle: _Handle | None = _Handle(path)
-        if not os.path.sameopenfile(self._handle.number, file.id.get_vfd_handle()):
-            raise OSError("the file was exchanged while it was opened")
-        self._stamp = self._handle.stamp()
 
     def read(self, name: str, index: int) -> bytes:
         offsets, sizes = self._places[name]
@@ -71,11 +67,30 @@ class FileChunks(Chunks):
         size = int(sizes[index])
         if size < 0:
             raise DatasetError("it is missing, or stored without its codec")
-        handle = self._handle or self._opened()  # which another thread may release meanwhile
-        data = os.pread(handle.number, size, int(offsets[index]))
+        data = self._range(int(offsets[index]), size)
         if len(data) != size:
             raise DatasetError(f"the file ends after {len(data)} of its {size} bytes")
         return data
+
+    @abstractmethod
+    def _range(self, offset: int, size: int) -> bytes:
+        """Return up to `size` bytes of the file from `offset` on. Raises `DatasetError`."""
+
+
+class FileChunks(_PlacedChunks):
+    """Chunks of a file of this machine."""
+
+    def __init__(self, path: Path, file: h5py.File, names: Sequence[str]) -> None:
+        super().__init__(file, names)
+        self._path = path
+        self._handle: _Handle | None = _Handle(path)
+        if not os.path.sameopenfile(self._handle.number, file.id.get_vfd_handle()):
+            raise OSError("the file was exchanged while it was opened")
+        self._stamp = self._handle.stamp()
+
+    def _range(self, offset: int, size: int) -> bytes:
+        handle = self._handle or self._opened()  # which another thread may release meanwhile
+        return os.pread(handle.number, size, offset)
 
     def hold(self) -> None:
         if self._handle is None:
@@ -94,27 +109,18 @@ class FileChunks(Chunks):
         return handle
 
 
-class RemoteChunks(Chunks):
-    """Chunks by their places in a file of an object store: each is one request. Nothing stays open."""
+class RemoteChunks(_PlacedChunks):
+    """Chunks of a file in an object store: each is one request. Nothing stays open."""
 
     def __init__(self, path: RemotePath, file: h5py.File, names: Sequence[str]) -> None:
+        super().__init__(file, names)
         self._path = path
-        self._places = {name: _places(stored(file, name)) for name in names}
 
-    def read(self, name: str, index: int) -> bytes:
-        offsets, sizes = self._places[name]
-        if not 0 <= index < len(sizes):
-            raise DatasetError(f"there is no row {index} among {len(sizes)}")
-        size = int(sizes[index])
-        if size < 0:
-            raise DatasetError("it is missing, or stored without its codec")
+    def _range(self, offset: int, size: int) -> bytes:
         try:
-            data = self._path.read_range(int(offsets[index]), size)
+            return self._path.read_range(offset, size)
         except OSError as error:
             raise DatasetError(f"the file cannot be opened: {error}") from error
-        if len(data) != size:
-            raise DatasetError(f"the file ends after {len(data)} of its {size} bytes")
-        return data
 
 
 class HdfChunks(Chunks):

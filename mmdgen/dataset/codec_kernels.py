@@ -6,23 +6,9 @@ is integer arithmetic that wraps around, so nothing depends on the machine.
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Any
-
 import numpy as np
-from numba import njit
 
-
-def kernel(function: Callable) -> Any:
-    """Compile `function` at its first call; it runs without the interpreter's lock.
-
-    The machine code is kept beside the module or in the user's cache folder; where neither can be written, it is
-    compiled once a process.
-    """
-    try:
-        return njit(cache=True, nogil=True)(function)
-    except RuntimeError:  # numba found no folder to keep it in
-        return njit(nogil=True)(function)
+from mmdgen.jit import kernel
 
 
 @kernel

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from typing import Any
 
+from mmdgen.dataset.card import size_text
 from mmdgen.errors import one_line
 from mmdgen.generate.report_page import text
 
@@ -66,7 +67,7 @@ def memory_chart(starts: Iterable[dict[str, Any]]) -> str:
     return (
         f'<figure><svg viewBox="0 0 {width} {height}" width="{width}" height="{height}" role="img" '
         f'aria-label="memory of the workers over time">{drawn}<line class="axis" x1="0" y1="{floor}" x2="{width}" '
-        f'y2="{floor}"/><text x="0" y="11">{size_of(top)}</text><text x="{width}" y="{height - 3}" text-anchor="end">'
+        f'y2="{floor}"/><text x="0" y="11">{size_text(top)}</text><text x="{width}" y="{height - 3}" text-anchor="end">'
         f"{duration(offset)}</text></svg><figcaption>Memory of each worker after each shard</figcaption></figure>\n"
     )
 
@@ -74,14 +75,6 @@ def memory_chart(starts: Iterable[dict[str, Any]]) -> str:
 def _points(line: list[tuple[float, float]], across: float, up: float, floor: float) -> str:
     thinned = line[:: max(1, len(line) // POINTS)]
     return " ".join(f"{across * x:.1f},{floor - up * y:.1f}" for x, y in thinned)
-
-
-def size_of(count: float) -> str:
-    """Return a number of bytes in words."""
-    for unit, scale in (("TB", 1e12), ("GB", 1e9), ("MB", 1e6), ("kB", 1e3)):
-        if count >= scale:
-            return f"{count / scale:.1f} {unit}"
-    return f"{count:.0f} bytes"
 
 
 def duration(seconds: float) -> str:

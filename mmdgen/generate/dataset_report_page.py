@@ -10,8 +10,9 @@ import time
 from collections.abc import Sequence
 from typing import Any
 
+from mmdgen.dataset.card import size_text
 from mmdgen.dataset.credits import HINT_MEANINGS, HINT_TASKS
-from mmdgen.generate.dataset_report_charts import WORKERS_SHOWN, duration, histogram, memory_chart, shown, size_of
+from mmdgen.generate.dataset_report_charts import WORKERS_SHOWN, duration, histogram, memory_chart, shown
 from mmdgen.generate.report_page import BASE_STYLE, table
 
 STAGE_MEANINGS = {
@@ -106,7 +107,7 @@ def _head(facts: dict[str, Any]) -> str:
         (f"{images:,}", "pictures"),
         (f"{facts['models']['count']:,}", "characters"),
         (f"{facts['config']['image_size']}", "pixels a side"),
-        (size_of(facts["bytes"]), "on disk"),
+        (size_text(facts["bytes"]), "on disk"),
         (f"{lost:,}", "models left out"),
     ]
     notices = ""
@@ -160,7 +161,7 @@ def _splits(facts: dict[str, Any]) -> str:
         planned = f" of {row['planned_samples']:,}" if "planned_samples" in row else ""
         shards = f" of {row['planned_shards']:,}" if "planned_shards" in row else ""
         cells = (f"{row['samples']:,}{planned}", f"{row['models']:,}", spread, f"{row['shards']:,}{shards}")
-        rows.append((split, *cells, f"{row['images']:,}", size_of(row["bytes"])))
+        rows.append((split, *cells, f"{row['images']:,}", size_text(row["bytes"])))
     heads = (
         "split",
         "samples",
@@ -299,14 +300,14 @@ def _why(number: int, row: dict[str, Any]) -> str:
 def _sizes(facts: dict[str, Any]) -> str:
     total = sum(row["bytes"] for row in facts["fields"].values()) or 1
     rows = [
-        (shown_name, f"{row['rows']:,}", size_of(row["bytes"]), f"{row['bytes'] / total:.1%}", size_of(row["each"]))
+        (shown_name, f"{row['rows']:,}", size_text(row["bytes"]), f"{row['bytes'] / total:.1%}", size_text(row["each"]))
         for shown_name, row in facts["fields"].items()
         if row["bytes"] >= total / 10_000
     ]
     samples = sum(row["samples"] for row in facts["splits"].values())
-    each = f"<p>{size_of(facts['bytes'] / samples)} a sample with all that belongs to it.</p>\n" if samples else ""
+    each = f"<p>{size_text(facts['bytes'] / samples)} a sample with all that belongs to it.</p>\n" if samples else ""
     splits = [
-        (split, size_of(row["bytes"]), size_of(row["bytes"] / row["images"]) if row["images"] else "")
+        (split, size_text(row["bytes"]), size_text(row["bytes"] / row["images"]) if row["images"] else "")
         for split, row in facts["splits"].items()
     ]
     return (
@@ -350,7 +351,7 @@ def _timings(facts: dict[str, Any]) -> str:
                 f"{worker['images']:,}",
                 f"{worker['images'] / worker['seconds']:,.1f}" if worker["seconds"] else "",
                 f"{worker['cpu'] / worker['seconds']:.0%}" if worker["seconds"] else "",
-                size_of(worker["memory"]) if worker["memory"] else "",
+                size_text(worker["memory"]) if worker["memory"] else "",
             )
             for place, worker in enumerate(start["workers"][:WORKERS_SHOWN], 1)
         ]

@@ -9,8 +9,9 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import asdict, dataclass, fields, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -153,6 +154,7 @@ def run(
     """
     place = out if isinstance(out, Place) else Place(out)
     watch = _Watch(on_progress)
+    render = partial(engine_named(engine), workers=workers, backend=backend, device=device, on_progress=watch)
     with sole_writer(place.folder, place.name):
         manifest = place.finished(plan, retry_failed=retry_failed)
         if manifest is not None:
@@ -161,15 +163,8 @@ def run(
         try:
             sweep(place.folder)
             sweep_logs(place.folder)
-            results = place.results(plan, range(len(plan.shards)))
-            todo = _to_do(results)
-            if todo:
-                render = engine_named(engine)
-                done = render(
-                    plan, todo, models, place.folder, workers=workers, backend=backend, device=device, on_progress=watch
-                )
-                results.update({result.index: result for result in done})
-            manifest = finish(plan, [results[index] for index in sorted(results)], place)  # type: ignore[misc]
+            results, _ = _complete(plan, range(len(plan.shards)), models, place, render)
+            manifest = finish(plan, results, place)
         except BaseException:
             sweep(place.folder)
             raise
@@ -197,27 +192,21 @@ def run_part(
     indices = part.indices(len(plan.shards))
     images = sum(plan.shards[index].images for index in indices)
     watch = _Watch(on_progress, plan.images - images)
+    render = partial(engine_named(engine), workers=workers, backend=backend, device=device, on_progress=watch)
     if place.finished(plan, reopen=False) is not None:
-        return _summarise_part(place, plan, part, {}, len(plan.shards), dataset_complete=True)
+        return _summarise_part(place, plan, part, [], len(plan.shards), dataset_complete=True)
     with one_part(place.folder, part, len(plan.shards), place.name):
         own = [place.folder / plan.file(index) for index in indices]
         own += [sidecar_path(plan, index, place.folder) for index in indices]
         try:
             sweep_files(own)
             place.begin_part(part)
-            results = place.results(plan, indices)
-            todo = _to_do(results)
-            if todo:
-                render = engine_named(engine)
-                done = render(
-                    plan, todo, models, place.folder, workers=workers, backend=backend, device=device, on_progress=watch
-                )
-                results.update({result.index: result for result in done})
+            results, complete = _complete(plan, indices, models, place, render)
         except BaseException:
             sweep_files(own)
             raise
         done = place.count(plan)
-    return _summarise_part(place, plan, part, results, done, watch.drawn, watch.seconds, complete=not todo)
+    return _summarise_part(place, plan, part, results, done, watch.drawn, watch.seconds, complete=complete)
 
 
 @dataclass(slots=True)
@@ -249,16 +238,25 @@ def engine_named(name: str | Engine) -> Engine:
     raise ConfigError(f"an engine is one of {', '.join(ENGINES)}, found {name!r}")
 
 
-def _to_do(results: Mapping[int, ShardResult | None]) -> list[int]:
-    """Return which shards to make: those that are not there, and those with failures: a model may be back."""
-    return [index for index, result in results.items() if result is None or result.failures]
+def _complete(
+    plan: Plan, indices: Iterable[int], models: Path, place: Place, render: Engine
+) -> tuple[list[ShardResult], bool]:
+    """Return the results of these shards, in order, and whether all were there; those that are not are made.
+
+    Shards with failures are made again: a model may be back.
+    """
+    found = place.results(plan, indices)
+    there = {index: result for index, result in found.items() if result is not None and not result.failures}
+    if missing := [index for index in found if index not in there]:
+        there.update((result.index, result) for result in render(plan, missing, models, place.folder))
+    return [there[index] for index in sorted(there)], not missing
 
 
 def _summarise_part(
     place: Place,
     plan: Plan,
     part: PartOf,
-    results: Mapping[int, ShardResult | None],
+    results: Sequence[ShardResult],
     done: int,
     drawn: int = 0,
     seconds: float = 0.0,
@@ -267,8 +265,7 @@ def _summarise_part(
     dataset_complete: bool = False,
 ) -> PartSummary:
     samples: Counter[str] = Counter()
-    made = [result for result in results.values() if result is not None]
-    for result in made:
+    for result in results:
         samples[plan.shards[result.index].split] += result.info.samples
     return PartSummary(
         out=place.name,
@@ -276,10 +273,10 @@ def _summarise_part(
         own=len(part.indices(len(plan.shards))),
         done=done,
         shards=len(plan.shards),
-        images=sum(result.info.models + 2 * result.info.samples for result in made),
+        images=sum(result.info.models + 2 * result.info.samples for result in results),
         samples=dict(samples),
-        failed=_count([asdict(failure) for result in made for failure in result.failures]),
-        bytes=sum(result.info.bytes for result in made),
+        failed=_count([asdict(failure) for result in results for failure in result.failures]),
+        bytes=sum(result.info.bytes for result in results),
         drawn=drawn,
         seconds=seconds,
         complete=complete,

@@ -15,9 +15,9 @@ from typing import NamedTuple, cast
 import numpy as np
 from isal import igzip_lib
 
+from mmdgen.jit import kernel
 from mmdgen.model.pixels import DamagedError, TooLargeError
 from mmdgen.model.png_chunks import PngHeader, parse_header
-from mmdgen.model.png_jit import kernel
 
 _CHANNELS = {0: 1, 2: 3, 3: 1, 4: 2, 6: 4}
 _BAND = 1 << 18  # bytes: what stays in the cache between inflating and the filters

@@ -10,29 +10,23 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-import numba
-
-njit: Any = numba.njit
+from mmdgen import jit
 
 # Arrays stay with their owners outside: counting references inside loops would take longer than what the loops do.
 # Divisions by zero give what IEEE says.
-_OPTIONS: dict[str, Any] = {"nogil": True, "error_model": "numpy", "no_cfunc_wrapper": True, "_nrt": False}
+_OPTIONS: dict[str, Any] = {"error_model": "numpy", "no_cfunc_wrapper": True, "_nrt": False}
 
 
 def kernel(function: Callable) -> Any:
-    """Compile `function` on its first call and keep the machine code in a cache on disk, beside the module or in the
-    user's cache folder; where neither can be written, it is compiled once a process. It may allocate nothing."""
-    try:
-        return njit(cache=True, **_OPTIONS)(function)
-    except RuntimeError:  # numba found no folder that it can write to
-        return njit(**_OPTIONS)(function)
+    """Compile `function` as `jit.kernel` does. It may allocate nothing."""
+    return jit.kernel(function, **_OPTIONS)
 
 
 def part(function: Callable) -> Any:
     """Make `function` a part of the kernels that call it, without a call."""
-    return njit(forceinline=True, no_cpython_wrapper=True, **_OPTIONS)(function)
+    return jit.njit(nogil=True, forceinline=True, no_cpython_wrapper=True, **_OPTIONS)(function)
 
 
 def helper(function: Callable) -> Any:
     """Make `function` one that kernels call."""
-    return njit(no_cpython_wrapper=True, **_OPTIONS)(function)
+    return jit.njit(nogil=True, no_cpython_wrapper=True, **_OPTIONS)(function)

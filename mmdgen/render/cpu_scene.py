@@ -19,7 +19,7 @@ from mmdgen.render import cpu_kernels as kernels
 from mmdgen.render.cpu_draws import DrawTable, Faces
 from mmdgen.render.cpu_simd import ROWS
 from mmdgen.render.cpu_vertices import hull_places, pose_vertices
-from mmdgen.render.prepare import Prepared, edge_push
+from mmdgen.render.prepare import Prepared, checked_poses, edge_push, expression_poses
 from mmdgen.render.view import MMD, SAMPLE_GRIDS
 
 VERSION = 1  # of the pictures: goes up whenever any byte of any of them changes
@@ -88,26 +88,15 @@ class CpuScene:
 
     def posed(self, poses: np.ndarray) -> Iterator[np.ndarray]:
         """Yield one image u8 [H, W, 4] per pose of f32 [N, K]."""
-        return self._pictures(self._checked(poses), expression=False)
+        return self._pictures(checked_poses(self._rig.binding.vocabulary, poses), expression=False)
 
     def expressions(self, poses: np.ndarray) -> Iterator[np.ndarray]:
         """Yield one image u8 [H, W, 4] per pose of f32 [N, K], with the head at rest."""
-        poses = self._checked(np.array(poses, np.float32, ndmin=2))
-        rest = self._rig.binding.vocabulary.rest
-        for column, parameter in enumerate(self._rig.binding.vocabulary.parameters):
-            if parameter.kind == "rotation":
-                poses[:, column] = rest[column]
-        return self._pictures(poses, expression=True)
+        return self._pictures(expression_poses(self._rig.binding.vocabulary, poses), expression=True)
 
     def flows(self, poses: np.ndarray) -> Iterator[tuple[np.ndarray, np.ndarray]]:
         """Raise `RenderError`: flows are drawn with OpenGL."""
         raise RenderError("the CPU rasteriser draws no flow; use --renderer gl")
-
-    def _checked(self, poses: np.ndarray) -> np.ndarray:
-        poses = np.asarray(poses, np.float32)
-        if poses.ndim != 2 or poses.shape[1] != len(self._rig.binding.vocabulary.parameters):
-            raise RenderError(f"poses must be [N, {len(self._rig.binding.vocabulary.parameters)}], found {poses.shape}")
-        return poses
 
     def _pictures(self, poses: np.ndarray, expression: bool) -> Iterator[np.ndarray]:
         size = self._view.size
@@ -181,7 +170,8 @@ class CpuScene:
 
     def posed_vertices(self, pose: np.ndarray) -> np.ndarray:
         """Return the positions f32 [v, 3] MU of the kept vertices (`Rig.vertex`) under a pose f32 [K]."""
-        self._move(_PoseData(self._prepared, self._table, self._checked(np.asarray(pose)[None])), 0)
+        poses = checked_poses(self._rig.binding.vocabulary, np.asarray(pose)[None])
+        self._move(_PoseData(self._prepared, self._table, poses), 0)
         return self._posed.copy()
 
     def _faces(self, expression: bool) -> Faces:

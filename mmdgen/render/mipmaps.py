@@ -8,6 +8,7 @@ from collections.abc import Callable
 import moderngl
 import numpy as np
 
+from mmdgen.errors import RenderError
 from mmdgen.render.texels import halved
 
 _TEXTURE_2D, _RGBA, _UNSIGNED_BYTE = 0x0DE1, 0x1908, 0x1401
@@ -16,14 +17,21 @@ _UNIT = 0
 Define = Callable[[int, int, int, int, int, int, int, int, int], None]
 
 
-def level_definer(context: moderngl.Context) -> Define | None:
-    """Return glTexImage2D, which moderngl calls for the first level only, or None where it cannot be had."""
+def level_definer(context: moderngl.Context) -> Define:
+    """Return glTexImage2D, which moderngl calls for the first level only.
+
+    Raises `RenderError` where this moderngl does not give it away: with the driver's own mip maps pictures would
+    differ.
+    """
     try:
         address = context.mglo._context.load("glTexImage2D")
     except (AttributeError, TypeError):
-        return None
+        address = None
     if not address:
-        return None
+        raise RenderError(
+            "this moderngl gives no access to glTexImage2D, which the software renderer needs; "
+            "install moderngl 5.12 or 5.13, or use --renderer cpu"
+        )
     integer, kind = ctypes.c_int, ctypes.c_uint
     make = ctypes.CFUNCTYPE(None, kind, integer, integer, integer, integer, integer, kind, kind, ctypes.c_void_p)
     return make(address)

@@ -9,11 +9,12 @@ from pathlib import Path
 
 import numpy as np
 
-from mmdgen.errors import ModelError
+from mmdgen.errors import ModelError, RenderError
 from mmdgen.model.records import Model
 from mmdgen.model.textures import decode_texture, has_alpha
 from mmdgen.pose.binding import PoseBinding
 from mmdgen.pose.rig import Frame, Rig, build_rig
+from mmdgen.pose.vocabulary import PoseVocabulary
 from mmdgen.render.view import MMD, PHONG, SAMPLE_GRIDS, View
 
 # Measured against MikuMikuDance 9.32 (docs/shading.md): an edge of size 1 is pushed out by 0.0008 of the camera's
@@ -71,6 +72,22 @@ def edge_push(view: View, rest: np.ndarray) -> float:
         return view.outline * EDGE_FRACTION * view.height
     distance = math.dist(camera.position, rest[min(1, len(rest) - 1)].tolist())
     return view.outline * EDGE_PER_DISTANCE * distance * min(camera.fov_deg / EDGE_FOV_DEG, 1.0)
+
+
+def checked_poses(vocabulary: PoseVocabulary, poses: np.ndarray) -> np.ndarray:
+    """Return `poses` as f32 [N, K]. Raises `RenderError` where their shape is another."""
+    poses, width = np.asarray(poses, np.float32), len(vocabulary.parameters)
+    if poses.ndim != 2 or poses.shape[1] != width:
+        raise RenderError(f"poses must be [N, {width}], found {poses.shape}")
+    return poses
+
+
+def expression_poses(vocabulary: PoseVocabulary, poses: np.ndarray) -> np.ndarray:
+    """Return poses f32 [N, K] whose rotations are at rest. Raises `RenderError` as `checked_poses` does."""
+    poses = checked_poses(vocabulary, poses).copy()
+    turns = [column for column, parameter in enumerate(vocabulary.parameters) if parameter.kind == "rotation"]
+    poses[:, turns] = vocabulary.rest[turns]
+    return poses
 
 
 def prepare_model(model: Model, binding: PoseBinding, view: View) -> Prepared:

@@ -21,7 +21,7 @@ from mmdgen.pose.rig import Rig
 from mmdgen.render.context import check_errors
 from mmdgen.render.draws import DrawLists, InstanceLayout
 from mmdgen.render.flow import FlowDrawer, FlowPicture
-from mmdgen.render.prepare import Prepared, edge_push
+from mmdgen.render.prepare import Prepared, checked_poses, edge_push, expression_poses
 from mmdgen.render.readback import Copy
 from mmdgen.render.target import Box, Target
 from mmdgen.render.upload import Textures, Upload
@@ -72,16 +72,11 @@ class Scene:
 
     def posed(self, poses: np.ndarray) -> Iterator[np.ndarray]:
         """Yield one image u8 [H, W, 4] per pose of f32 [N, K]."""
-        return self._images(poses, expression=False)
+        return self._pictures(checked_poses(self._rig.binding.vocabulary, poses), expression=False)
 
     def expressions(self, poses: np.ndarray) -> Iterator[np.ndarray]:
         """Yield one image u8 [H, W, 4] per pose of f32 [N, K], with the head at rest."""
-        poses = np.array(poses, np.float32, ndmin=2)
-        rest = self._rig.binding.vocabulary.rest
-        for column, parameter in enumerate(self._rig.binding.vocabulary.parameters):
-            if parameter.kind == "rotation":
-                poses[:, column] = rest[column]
-        return self._images(poses, expression=True)
+        return self._pictures(expression_poses(self._rig.binding.vocabulary, poses), expression=True)
 
     def flows(self, poses: np.ndarray) -> Iterator[FlowPicture]:
         """Yield where what `posed` shows is in `expressions`, per pose of f32 [N, K]; see `FlowDrawer.flows`."""
@@ -96,7 +91,7 @@ class Scene:
                 self._box,
                 self._instance_data,
             )
-        return self._flow.flows(self._checked(poses))
+        return self._flow.flows(checked_poses(self._rig.binding.vocabulary, poses))
 
     def posed_vertices(self, pose: np.ndarray) -> np.ndarray:
         """Return the positions f32 [v, 3] MU of the kept vertices (`Rig.vertex`) as the vertex shader computes them."""
@@ -116,15 +111,6 @@ class Scene:
         return positions
 
     # Batches
-
-    def _images(self, poses: np.ndarray, expression: bool) -> Iterator[np.ndarray]:
-        return self._pictures(self._checked(poses), expression)
-
-    def _checked(self, poses: np.ndarray) -> np.ndarray:
-        poses = np.asarray(poses, np.float32)
-        if poses.ndim != 2 or poses.shape[1] != len(self._rig.binding.vocabulary.parameters):
-            raise RenderError(f"poses must be [N, {len(self._rig.binding.vocabulary.parameters)}], found {poses.shape}")
-        return poses
 
     def _pictures(self, poses: np.ndarray, expression: bool) -> Iterator[np.ndarray]:
         tiles = self._renderer.tiles_for(self._view.size, self._view.samples)

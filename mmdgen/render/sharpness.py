@@ -18,7 +18,7 @@ from collections.abc import Callable
 
 import numpy as np
 
-from mmdgen.model.png_jit import kernel
+from mmdgen.jit import kernel
 from mmdgen.pose.rig import Rig
 
 SMALL = 1 << 18  # pixels: less memory is not worth looking

@@ -9,7 +9,7 @@ from functools import lru_cache
 
 import numpy as np
 
-from mmdgen.model.png_jit import kernel
+from mmdgen.jit import kernel
 from mmdgen.render.prepare import linear_to_srgb, srgb_to_linear
 
 _LIGHT = 20  # bits of a texel's light
