@@ -222,12 +222,19 @@ def options(**changes: Any) -> RenderOptions:
     return RenderOptions(**{**values, **changes})
 
 
+def catalogue(models: Path) -> Any:
+    """What a scan finds, found without other processes."""
+    from mmdgen.generate.catalogue import ScanWorker, _collect, find_models
+
+    worker, paths = ScanWorker({"root": str(models), "annotations": "", "examiner": EXAMINER}), find_models(models)
+    return _collect(paths, {path: worker.handle(path, lambda value: None) for path in paths}, None)
+
+
 def go(models: Path, out: Path, workers: int | None = 2, on_progress: Any = None, **changes: Any) -> Any:
     """Plan (or go on) and run with the fakes, as the command does with the real ones."""
-    from mmdgen.generate.catalogue import scan
     from mmdgen.generate.run import plan_for, run
 
-    plan = plan_for(out, options(**changes), lambda: scan(models, workers=1, examiner=EXAMINER))
+    plan = plan_for(out, options(**changes), lambda: catalogue(models))
     watch = on_progress or (lambda progress: None)
     return run(plan, models, out, workers=workers, backend=BACKEND, on_progress=watch)
 

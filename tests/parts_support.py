@@ -12,7 +12,6 @@ from typing import Any
 
 import fake_backend as fake
 
-from mmdgen.generate.catalogue import Catalogue, ScanWorker, _collect, find_models
 from mmdgen.generate.engine import Tally, worker_config
 from mmdgen.generate.parts import PartOf
 from mmdgen.generate.plan import Plan
@@ -29,13 +28,6 @@ def make_models(root: Path) -> Path:
     fake.write_model(root / "source1" / "twin" / "m.pmx", "モデル 3")
     (root / "source0" / "m0" / "りどみ.txt").write_bytes("商用利用は禁止です。".encode("cp932"))
     return root
-
-
-def catalogue(models: Path) -> Catalogue:
-    """What a scan finds, found without other processes."""
-    config = {"root": str(models), "annotations": "", "examiner": fake.EXAMINER}
-    worker, paths = ScanWorker(config), find_models(models)
-    return _collect(paths, {path: worker.handle(path, lambda value: None) for path in paths}, None)
 
 
 @contextlib.contextmanager
@@ -83,7 +75,7 @@ def place_of(out: Path | Place) -> Place:
 
 
 def plan_in(models: Path, out: Path | Place, **changes: Any) -> Plan:
-    return place_of(out).plan_for(fake.options(**changes), lambda: catalogue(models))
+    return place_of(out).plan_for(fake.options(**changes), lambda: fake.catalogue(models))
 
 
 def go(models: Path, out: Path | Place, engine: Any = here, **changes: Any) -> Summary:
@@ -104,7 +96,7 @@ def never(*args: Any, **settings: Any) -> list[ShardResult]:
     raise AssertionError("there was nothing to render")
 
 
-def no_scan() -> Catalogue:
+def no_scan() -> Any:
     """A scan for when there is a plan already, or there is no place for one."""
     raise AssertionError("there was no need to look at the models")
 
@@ -115,7 +107,7 @@ def main() -> None:
     Arguments: models, out, what ("plan", "merge" or i/n). Slowed down and killed by the variables of `fake_backend`.
     """
     models, out, what = Path(sys.argv[1]), Path(sys.argv[2]), sys.argv[3]
-    found = catalogue(models)
+    found = fake.catalogue(models)
     os.write(1, b"ready\n")
     sys.stdin.readline()
     fake.kill_at_write()

@@ -315,7 +315,7 @@ class TestAtOnce:
 
         def scan_while_another_freezes() -> Catalogue:
             plan_in(models, out)
-            return support.catalogue(models)
+            return fake.catalogue(models)
 
         plan = Place(out).plan_for(fake.options(), scan_while_another_freezes)
         assert plan.digest == read_plan(out).digest  # type: ignore[union-attr]
@@ -324,7 +324,7 @@ class TestAtOnce:
 
     def test_another_plan_at_the_same_time_is_refused(self, models, reference, tmp_path):
         out = tmp_path / "d"
-        fewer = support.catalogue(models)
+        fewer = fake.catalogue(models)
         fewer = Catalogue(fewer.models[:-1], fewer.rejected)
 
         def scan_while_another_freezes() -> Catalogue:
@@ -341,7 +341,7 @@ class TestAtOnce:
 
         def scan_while_another_freezes() -> Catalogue:
             plan_in(models, out, seed=9)
-            return support.catalogue(models)
+            return fake.catalogue(models)
 
         with pytest.raises(ConfigError, match="--seed was 9, now 5"):
             Place(out).plan_for(fake.options(), scan_while_another_freezes)
@@ -471,7 +471,7 @@ class TestCommand:
             if name.startswith(("SLURM_ARRAY", "PBS_ARRAY", "SGE_TASK")):
                 monkeypatch.delenv(name)
         monkeypatch.setattr("mmdgen.generate.run.render_shards", here)
-        monkeypatch.setattr("mmdgen.cli.render.scan", lambda models, *args, **settings: support.catalogue(models))
+        monkeypatch.setattr("mmdgen.cli.render.scan", lambda models, *args, **settings: fake.catalogue(models))
 
     def mmdgen(self, *words: object) -> Any:
         from mmdgen.cli.main import cli

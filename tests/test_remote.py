@@ -205,7 +205,7 @@ class TestStartsAtOnce:
     def test_the_first_plan_wins(self, models, reference, root, tmp_path):
         def scan_while_another_freezes() -> Catalogue:
             plan_in(models, RemotePlace(root, tmp_path / "one"), **SMALL)
-            return support.catalogue(models)
+            return fake.catalogue(models)
 
         RemotePlace(root, tmp_path / "two").plan_for(fake.options(**SMALL), scan_while_another_freezes)
         for name in ("plan.json", "provenance.jsonl"):
@@ -213,7 +213,7 @@ class TestStartsAtOnce:
                 assert (tmp_path / machine / name).read_bytes() == (reference / name).read_bytes()
 
     def test_another_plan_is_refused(self, models, root, tmp_path):
-        fewer = support.catalogue(models)
+        fewer = fake.catalogue(models)
         fewer = Catalogue(fewer.models[:-1], fewer.rejected)
 
         def scan_while_another_freezes() -> Catalogue:
@@ -579,7 +579,7 @@ class TestCommand:
     def test_render_part_merge_verify(self, models, reference, root, tmp_path, monkeypatch):
         monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
         monkeypatch.setattr("mmdgen.generate.run.render_shards", here)
-        monkeypatch.setattr("mmdgen.cli.render.scan", lambda models, *words, **settings: support.catalogue(models))
+        monkeypatch.setattr("mmdgen.cli.render.scan", lambda models, *words, **settings: fake.catalogue(models))
         words = ["render", "--models", models, "--out", root.url, "--poses", 17, "--validation-poses", 5, "--seed", 5]
         words += ["--shard-size", 12, "--size", 16, "--ambient", "0.5:1.2"]
         for part in ("1/2", "2/2"):

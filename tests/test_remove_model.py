@@ -21,7 +21,6 @@ import numpy as np
 import pytest
 from click.testing import CliRunner, Result
 from folders import tree
-from in_process import work_here
 
 from mmdgen import rng
 from mmdgen.cli.main import cli
@@ -34,7 +33,7 @@ from mmdgen.dataset.shard_copy import shard_without
 from mmdgen.dataset.verify import verify_dataset
 from mmdgen.dataset.writer import ShardBuilder
 from mmdgen.errors import ConfigError, DatasetError
-from mmdgen.generate import catalogue, removal
+from mmdgen.generate import removal
 from mmdgen.generate.lists import HashList
 from mmdgen.generate.parts_locks import sole_writer
 from mmdgen.generate.plan import parse_plan, plan_bytes, read_plan
@@ -75,9 +74,7 @@ def models_fixture(tmp_path_factory) -> Path:
 def finished_fixture(models, tmp_path_factory) -> Path:
     """33 training samples in three shards and 8 of validation, each model in one shard of them."""
     out = tmp_path_factory.mktemp("finished") / "d"
-    with pytest.MonkeyPatch.context() as patch:
-        work_here(patch, catalogue)
-        fake.go(models, out, 1, poses={"train": 33, "validation": 8})
+    fake.go(models, out, 1, poses={"train": 33, "validation": 8})
     return out
 
 
@@ -100,7 +97,7 @@ def render(models: Path, out: Path) -> Any:
 
 
 def no_scan(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(catalogue, "scan", lambda *_, **__: pytest.fail("nothing is scanned again"))
+    monkeypatch.setattr(fake, "catalogue", lambda *_, **__: pytest.fail("nothing is scanned again"))
 
 
 # --- what goes and what stays -----------------------------------------------------------------------------------------

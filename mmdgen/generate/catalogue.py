@@ -10,6 +10,7 @@ the machine is not sure is left out, with the reason, unless it is asked for.
 from __future__ import annotations
 
 import hashlib
+import math
 import os
 from collections import deque
 from collections.abc import Callable, Sequence
@@ -35,6 +36,7 @@ MODEL_SUFFIXES = (".pmx", ".pmd")
 SKIPPED_FOLDERS = ("__MACOSX",)  # holds AppleDouble files with the models' names; hidden folders are skipped too
 _NOT_PLANNED = ("provenance", "repairs", "reasons")
 MISSING = "texture_missing"
+PER_WORKER = 4  # models; the start of a process takes as long as looking at so many
 DEFAULT_EXAMINER = "mmdgen.generate.catalogue:examine"
 
 
@@ -351,7 +353,8 @@ def scan(
             on_warning(message)
         warned.add(message)
 
-    with Pool("mmdgen.generate.catalogue:ScanWorker", config, max(1, min(workers, len(paths)))) as pool:
+    useful = math.ceil(len(paths) / PER_WORKER)
+    with Pool("mmdgen.generate.catalogue:ScanWorker", config, max(1, min(workers, useful))) as pool:
         step = len(paths) if limit is None else max(8, 2 * limit)
         for start in range(0, len(paths), max(1, step)):
             examine_all(pool, paths[start : start + step], learn, warn)

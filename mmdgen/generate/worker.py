@@ -37,6 +37,8 @@ def main() -> None:
         signal.signal(signal.SIGINT, signal.SIG_IGN)
     target, config, parent = read_message(inbox)
     _die_with_parent(parent)
+    # Where scipy is installed, numba imports all of its linear algebra for the first kernel: 0.4 s for nothing.
+    sys.modules["scipy.linalg.cython_blas"] = None  # type: ignore[assignment]
     tasks: queue.Queue = queue.Queue()
     threading.Thread(target=_receive, args=(inbox, tasks), daemon=True).start()
     lock = threading.Lock()
