@@ -417,11 +417,13 @@ class TestHost:
         until(listen, seconds)
         return news
 
-    def test_it_makes_shards_in_several_processes(self, start, plan, models, tmp_path):
-        host = start(self.config(plan, models, tmp_path))
-        news = [*self.hear(host, "host"), *self.hear(host, "done", ShardTask(0), ShardTask(1))]
-        until(lambda: news.extend(host.talk([])) or sum(item[0] == "done" for item in news) == 2)
+    def test_it_makes_shards_in_several_processes(self, start, plan, gated, tmp_path):
+        host = start(self.config(plan, gated, tmp_path))
+        news = [*self.hear(host, "host"), *host.talk([ShardTask(0), ShardTask(1)])]
+        until(lambda: news.extend(host.talk([])) or sum(item[0] == "ready" for item in news) == 2)
         assert len(children_named("mmdgen.generate.worker")) == 2
+        (gated / ray_cluster.GATE).unlink()
+        until(lambda: news.extend(host.talk([])) or sum(item[0] == "done" for item in news) == 2)
         host.stop()
         assert children_named("mmdgen.generate.worker") == []
         assert sum(item[0] == "ready" for item in news) == 2
