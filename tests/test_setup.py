@@ -257,7 +257,7 @@ def test_a_changed_requirement_is_installed(ready: Checkout, name: str) -> None:
         (["python", "browser.py"], "core", True),
         (["python", "tools/bench/loader.py"], "core,train", True),
         (["ruff", "check"], "lint", False),
-        (["pyright"], "core,web,test,browser,train,onnx,ray,remote,export,lint", False),
+        (["pyright"], "core,web,test,browser,train,onnx,ray,remote,export,peers,lint", False),
     ],
 )
 def test_a_command_brings_only_what_it_needs(ready: Checkout, command: list[str], groups: str, gl: bool) -> None:
