@@ -16,14 +16,14 @@ import pytest
 from conftest import real_files
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from PIL import Image
+from PIL import ExifTags, Image, ImageOps
 
 from mmdgen.errors import ModelError
 from mmdgen.model.dds import unpremultiply
 from mmdgen.model.pixels import masked_to_rgba
 from mmdgen.model.records import Texture
 from mmdgen.model.resolve import resolve
-from mmdgen.model.textures import MAX_SIDE, decode_image, decode_texture, has_alpha
+from mmdgen.model.textures import MAX_SIDE, decode_image, decode_picture, decode_texture, has_alpha
 
 H, W = 7, 13
 _random = np.random.Generator(np.random.PCG64(5))
@@ -353,6 +353,32 @@ def test_jpeg_in_every_colour_space():
     grey[..., 3] = 255
     check(saved(image[..., 0], "JPEG", quality=95), grey, 4)
     check(saved(image[..., :3], "JPEG", "CMYK", quality=95), image, 10)
+
+
+@pytest.mark.parametrize("orientation", [*range(1, 9), 0, 9, 77])
+def test_photographs_are_upright_as_pictures_and_lie_as_textures(orientation):
+    """As Pillow turns them; a texture is never turned."""
+    exif = Image.Exif()
+    exif[ExifTags.Base.Orientation] = orientation
+    data = saved(smooth(40, 24)[..., :3], "JPEG", quality=95, exif=exif)
+    with Image.open(io.BytesIO(data)) as file:
+        stored = np.asarray(file)
+        expected = np.asarray(ImageOps.exif_transpose(file))
+    assert (expected.shape == stored.shape) == (orientation not in (5, 6, 7, 8))
+    found = decode_picture(data)
+    assert found.flags.c_contiguous
+    assert np.array_equal(found[..., :3], expected)
+    assert np.array_equal(decode_image(data)[..., :3], stored)
+
+
+def test_damaged_exif_data_turns_nothing():
+    exif = Image.Exif()
+    exif[ExifTags.Base.Orientation] = 6
+    data = saved(smooth(40, 24)[..., :3], "JPEG", quality=95, exif=exif)
+    start = data.index(b"Exif\0\0") + 6
+    for damage in (b"XX", data[start : start + 4] + b"\xff\xff\xff\xff", data[start : start + 8] + bytes(2)):
+        damaged = data[:start] + damage + data[start + len(damage) :]
+        assert np.array_equal(decode_picture(damaged), decode_image(data))
 
 
 def test_gif_with_transparency():

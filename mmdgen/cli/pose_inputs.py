@@ -11,7 +11,7 @@ import numpy as np
 from mmdgen.errors import ConfigError
 from mmdgen.formats.text import one_line
 from mmdgen.formats.vmd import read_vmd
-from mmdgen.model.textures import MAX_FILE_SIZE, decode_image
+from mmdgen.model.textures import MAX_FILE_SIZE, decode_picture
 from mmdgen.pose.from_motion import MotionPoses, poses_from_motion
 from mmdgen.pose.keyframes import FRAMES_PER_SECOND, tracks_of
 from mmdgen.pose.vocabulary import THA1
@@ -22,7 +22,7 @@ MOST_POSES = 1_000_000
 
 def read_picture(path: Path) -> np.ndarray:
     """Return the picture in a file, u8 [H, W, 4]: whatever mmdgen reads as a texture. Raises `MmdgenError`."""
-    return decode_image(_read(path, MAX_FILE_SIZE), str(path))
+    return decode_picture(_read(path, MAX_FILE_SIZE), str(path))
 
 
 def merged(texts: Iterable[str]) -> str:

@@ -33,7 +33,7 @@ from mmdgen.model import bmp, dds, pixels, png_chunks, tga
 from mmdgen.model.pixels import DamagedError, TooLargeError, check_pixels, has_alpha
 from mmdgen.model.records import Texture
 
-__all__ = ["MAX_PIXELS", "MAX_SIDE", "check_texture", "decode_image", "decode_texture", "has_alpha"]
+__all__ = ["MAX_PIXELS", "MAX_SIDE", "check_texture", "decode_image", "decode_picture", "decode_texture", "has_alpha"]
 
 MAX_SIDE = pixels.MAX_SIDE
 MAX_PIXELS = pixels.MAX_PIXELS
@@ -115,6 +115,49 @@ def decode_image(data: bytes, name: str = "<bytes>") -> np.ndarray:
     except Exception as error:  # decoders raise nearly anything for damaged data
         what = " ".join(str(error).split()) or type(error).__name__
         raise ModelError("texture_damaged", f"{name}: the image is damaged: {what}") from error
+
+
+def decode_picture(data: bytes, name: str = "<bytes>") -> np.ndarray:
+    """Return what `decode_image` does, upright: a JPEG turned as its EXIF data says, as viewers show photographs."""
+    image = decode_image(data, name)
+    turn = _UPRIGHT.get(_orientation(data)) if _decoder(data) is _jpeg else None
+    return image if turn is None else np.ascontiguousarray(turn(image))
+
+
+def _orientation(data: bytes) -> int:
+    """The orientation in a JPEG's EXIF data, 1 to 8; 0 where there is none or it is damaged."""
+    start = _exif(data)
+    order = {b"II": "<", b"MM": ">"}.get(data[start : start + 2]) if start else None
+    if order is None:
+        return 0
+    try:
+        (first,) = struct.unpack_from(f"{order}I", data, start + 4)
+        (count,) = struct.unpack_from(f"{order}H", data, start + first)
+        for place in range(start + first + 2, start + first + 2 + 12 * count, 12):
+            tag, value = struct.unpack_from(f"{order}H6xH", data, place)
+            if tag == _ORIENTATION:
+                return value
+    except struct.error:
+        pass
+    return 0
+
+
+def _exif(data: bytes) -> int:
+    """Where the EXIF data of a JPEG begin, which are a TIFF file; 0 where there are none."""
+    return data.find(b"Exif\0\0", 0, _EXIF_WITHIN) + 6 if b"Exif\0\0" in data[:_EXIF_WITHIN] else 0
+
+
+_ORIENTATION = 0x0112  # EXIF 2.32, 4.6.4: where the first row and column of the stored picture are
+_EXIF_WITHIN = 1 << 16
+_UPRIGHT: dict[int, Callable[[np.ndarray], np.ndarray]] = {
+    2: lambda image: image[:, ::-1],
+    3: lambda image: image[::-1, ::-1],
+    4: lambda image: image[::-1],
+    5: lambda image: image.swapaxes(0, 1),
+    6: lambda image: image[::-1].swapaxes(0, 1),
+    7: lambda image: image[::-1, ::-1].swapaxes(0, 1),
+    8: lambda image: image[:, ::-1].swapaxes(0, 1),
+}
 
 
 def _decoder(data: bytes) -> Callable[[bytes], np.ndarray] | None:
@@ -238,7 +281,10 @@ def _keyed_48_bits(plain: bytes, key: tuple[int, ...]) -> np.ndarray:
 
 
 def _jpeg(data: bytes) -> np.ndarray:
-    # Orientation tags are for viewers of photographs: MMD does not turn textures, nor does Pillow unless told to.
+    # Orientation tags are for viewers of photographs: MMD does not turn textures, nor does Pillow unless told to. It
+    # shall not look at EXIF data at all: of damaged ones it warns.
+    if start := _exif(data):
+        data = data[: start - 6] + bytes(6) + data[start:]
     with _open(JpegImagePlugin.JpegImageFile, data, _JPEG_DENSITY) as image:
         scans = data.count(b"\xff\xda")
         if scans * image.width * image.height > _JPEG_WORK:

@@ -20,7 +20,7 @@ import numpy as np
 from starlette.websockets import WebSocket, WebSocketDisconnect, WebSocketState
 
 from mmdgen.errors import MmdgenError
-from mmdgen.model.textures import decode_image
+from mmdgen.model.textures import decode_picture
 from mmdgen.train.picture import prepare
 from mmdgen.web import poser_protocol as protocol
 from mmdgen.web.drawing import picture_message
@@ -247,7 +247,7 @@ def read_upload(data: bytes, size: int, cut: bool) -> np.ndarray:
     Its size was bounded by `poser_protocol.parse_upload`. With `cut`, what has the colour of the top left pixel and
     reaches the edge becomes transparent. Raises `MmdgenError`.
     """
-    image = decode_image(data, "the picture")
+    image = decode_picture(data, "the picture")
     if image.shape[0] * image.shape[1] > protocol.MAX_PIXELS:
         raise MmdgenError("the picture is larger than its file says")
     corner = image[0, 0, :3].tolist() if cut else None
