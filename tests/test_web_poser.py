@@ -268,7 +268,7 @@ def claiming(width: int, height: int) -> bytes:
 
 @pytest.mark.parametrize("size", [(5000, 5000), (8193, 1), (0, 5), (2**31, 2**31), (4096, 4097)], ids=str)
 def test_large_pictures_are_refused_before_they_are_decoded(client, size, monkeypatch):
-    monkeypatch.setattr(poser_connection, "decode_image", lambda *_: pytest.fail("it was decoded"))
+    monkeypatch.setattr(poser_connection, "decode_picture", lambda *_: pytest.fail("it was decoded"))
     with Page(client) as page:
         answer = page.upload(claiming(*size))
         assert answer["type"] == "error"
