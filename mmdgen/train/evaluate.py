@@ -10,7 +10,6 @@ baselines are in `mmdgen.train.baselines`.
 from __future__ import annotations
 
 import contextlib
-import hashlib
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -23,6 +22,7 @@ import torch
 from torch import Tensor
 
 from mmdgen.dataset.reader import Dataset
+from mmdgen.dataset.remote import file_sha256
 from mmdgen.dataset.schema import MANIFEST_FILE
 from mmdgen.errors import ConfigError, DatasetError, TrainError
 from mmdgen.train import baselines
@@ -146,7 +146,7 @@ class RunNetworks:
         """Return what makes the scores say less about unknown characters than they seem to, one sentence each."""
         if dataset.split == "train":
             return ["the networks learned from these very pictures, if they were trained on this dataset"]
-        own = hashlib.sha256((dataset.path / MANIFEST_FILE).read_bytes()).hexdigest()
+        own = file_sha256(dataset.path / MANIFEST_FILE)
         others = [name for name, loaded in self.loaded.items() if loaded.data.get("dataset", own) != own]
         if not others:
             return []
