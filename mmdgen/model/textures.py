@@ -144,7 +144,8 @@ def _orientation(data: bytes) -> int:
 
 def _exif(data: bytes) -> int:
     """Where the EXIF data of a JPEG begin, which are a TIFF file; 0 where there are none."""
-    return data.find(b"Exif\0\0", 0, _EXIF_WITHIN) + 6 if b"Exif\0\0" in data[:_EXIF_WITHIN] else 0
+    found = data.find(b"Exif\0\0", 0, _EXIF_WITHIN)
+    return 0 if found < 0 else found + 6
 
 
 _ORIENTATION = 0x0112  # EXIF 2.32, 4.6.4: where the first row and column of the stored picture are
