@@ -132,9 +132,15 @@ class Watch:
         return [progress.message for progress in self.events if progress.event == event]
 
 
-def drivers() -> list[int]:
-    """Return the Ray drivers that this process has started."""
-    return [pid for pid in children(os.getpid()) if "ray_driver" in command(pid)]
+def drivers(pid: int) -> list[int]:
+    """Return the Ray drivers that a process has started."""
+    return children_named("ray_driver", pid)
+
+
+def at_work(cluster: ray_cluster.Cluster) -> list[tuple[int, int]]:
+    """Return actor and worker where an actor has started its worker: Ray and Python start short-lived children, too."""
+    found = ((actor, children_named("mmdgen.generate.worker", actor)) for actor in cluster.actors())
+    return [(actor, workers[0]) for actor, workers in found if workers]
 
 
 @needs_ray
@@ -165,12 +171,10 @@ class TestOnACluster:
         """Each in the middle of a shard; its shard is made again, and nobody is blamed."""
 
         def kill() -> None:
-            first, second = until(lambda: [pid for pid in cluster.actors() if children(pid)][1:] and cluster.actors())
-            (worker,) = children(first)
-            os.kill(first, signal.SIGKILL)
-            until(lambda: not alive(worker), 60)
-            (worker,) = children(second)
-            os.kill(worker, signal.SIGKILL)
+            first, second = until(lambda: (found := at_work(cluster))[1:] and found)
+            os.kill(first[0], signal.SIGKILL)
+            until(lambda: not alive(first[1]), 60)
+            os.kill(second[1], signal.SIGKILL)
             (gated / ray_cluster.GATE).unlink()
 
         watch = Watch(kill)
@@ -187,8 +191,7 @@ class TestOnACluster:
 
         def join_and_die() -> None:
             raylet = cluster.add()
-            actor = until(lambda: [pid for pid in cluster.actors() if stat_parent(pid) == raylet and children(pid)])[0]
-            killed.extend((actor, *children(actor)))
+            killed.extend(until(lambda: [pids for pids in at_work(cluster) if stat_parent(pids[0]) == raylet])[0])
             os.kill(raylet, signal.SIGKILL)
             until(lambda: not any(map(alive, killed)), 60)
             (gated / ray_cluster.GATE).unlink()
@@ -211,12 +214,12 @@ class TestOnACluster:
         )
         process = subprocess.Popen([sys.executable, "-c", code], stderr=subprocess.PIPE, start_new_session=True)
         try:
-            until(lambda: len([pid for pid in cluster.actors() if children(pid)]) == 2 or process.poll() is not None)
+            until(lambda: len(at_work(cluster)) == 2 or process.poll() is not None)
             assert process.poll() is None, process.communicate()[1].decode()
             with pytest.raises(ConfigError, match="another run is working on"):
                 go(cluster, gated, out)
-            actors = cluster.actors()
-            mine = [*actors, *(child for actor in actors for child in children(actor)), *children(process.pid)]
+            mine = [pid for pids in at_work(cluster) for pid in pids]
+            mine += drivers(process.pid)
             assert len(mine) == 5
         finally:
             process.kill()
@@ -228,7 +231,7 @@ class TestOnACluster:
         assert_same(out, reference)
 
     def test_ray_s_driver_is_killed(self, cluster, gated, tmp_path):
-        watch = Watch(lambda: os.kill(drivers()[0], signal.SIGKILL))
+        watch = Watch(lambda: os.kill(drivers(os.getpid())[0], signal.SIGKILL))
         with pytest.raises(EngineError, match="Ray's driver is gone: it was ended by SIGKILL"):
             go(cluster, gated, tmp_path / "d", 2, watch)
         until(lambda: not cluster.actors())
@@ -236,12 +239,12 @@ class TestOnACluster:
 
     def test_an_interrupt_ends_everything(self, cluster, gated, tmp_path):
         def interrupt() -> None:
-            assert len(drivers()) == 1
+            assert len(drivers(os.getpid())) == 1
             raise KeyboardInterrupt
 
         with pytest.raises(KeyboardInterrupt):
             go(cluster, gated, tmp_path / "d", 2, Watch(interrupt))
-        assert drivers() == []
+        assert drivers(os.getpid()) == []
         until(lambda: not cluster.actors(), 60)
         assert_no_debris(tmp_path / "d")
 
@@ -272,7 +275,8 @@ class TestAClusterOfOneMachine:
             path = root / "first" / "a" / name
             path.parent.mkdir(parents=True, exist_ok=True)
             path.write_bytes(content)
-        monkeypatch.setenv("TMPDIR", "/tmp")
+        temporary = tempfile.mkdtemp(prefix="mmr-", dir="/tmp")  # of this test alone; Ray's names must be short
+        monkeypatch.setenv("TMPDIR", temporary)
         for name in ("RAY_ADDRESS", "RAY_AUTH_MODE"):
             monkeypatch.delenv(name, raising=False)
         words = ["render", "--models", root, "--poses", 24, "--size", 32, "--samples", 1, "--shard-size", 6]
@@ -284,14 +288,14 @@ class TestAClusterOfOneMachine:
             shutil.copy(local / name, out / name)
         words += ["--out", out, "--engine", "ray", "--workers", 2]
         process = self.start(*words)
-        drivers = until(lambda: [pid for pid in children(process.pid) if "ray_driver" in command(pid)], 300)
-        until(lambda: len(session(drivers[0])) > 1 or process.poll() is not None, 300)
+        (driver,) = until(lambda: drivers(process.pid), 300)
+        until(lambda: len(session(driver)) > 1 or process.poll() is not None, 300)
         process.send_signal(signal.SIGINT)
         output, errors = process.communicate(timeout=120)
         assert process.returncode == 130, errors
         assert output == ""
         assert "What is finished is kept; the same command goes on" in errors
-        assert session(drivers[0]) == []
+        assert session(driver) == []
         done = self.call(*words)
         assert done.returncode == 0, done.stderr
         assert done.stderr == ""
@@ -299,7 +303,8 @@ class TestAClusterOfOneMachine:
         assert_same(out, local)
         assert len(list((out / "train").glob("*.h5"))) == 4
         assert verify_dataset(out).problems == ()
-        assert [path for path in Path("/tmp").glob("mmdgen-ray-*") if path.stat().st_uid == os.getuid()] == []
+        assert list(Path(temporary).glob("mmdgen-ray-*")) == []
+        shutil.rmtree(temporary)
 
     @staticmethod
     def start(*words: object) -> subprocess.Popen:
@@ -518,8 +523,8 @@ def test_what_a_driver_leaves_is_swept(tmp_path):
         daemon.wait()
 
 
-def children_named(module: str) -> list[int]:
-    return [pid for pid in children(os.getpid()) if module in command(pid)]
+def children_named(module: str, pid: int | None = None) -> list[int]:
+    return [child for child in children(pid or os.getpid()) if module in command(child)]
 
 
 class TestRoom:

@@ -12,7 +12,6 @@ import faulthandler
 import os
 import queue
 import secrets
-import shutil
 import signal
 import sys
 import threading
@@ -25,7 +24,7 @@ from typing import IO, Any, NoReturn
 from mmdgen.errors import EngineError, MmdgenError, one_line
 from mmdgen.generate import ray_sweeper
 from mmdgen.generate.engine import CORES_PER_HARDWARE_WORKER, HARDWARE_WORKERS
-from mmdgen.generate.pool import Death, end_session, read_message, write_message
+from mmdgen.generate.pool import Death, read_message, write_message
 from mmdgen.generate.shard import ShardTask
 from mmdgen.generate.worker import portable, private_streams
 
@@ -100,8 +99,7 @@ def _go(job: Mapping[str, Any], code: int) -> NoReturn:
     """End this process, and all that is left of a cluster of its own, which it has started in its session."""
     sys.stderr.flush()
     if job["folder"]:
-        end_session(os.getpid(), spare=os.getpid())
-        shutil.rmtree(job["folder"], ignore_errors=True)
+        ray_sweeper.clear_up(os.getpid(), job["folder"], spare=os.getpid())
     os._exit(code)  # not through Ray's and its libraries' own farewells, which may wait for others
 
 

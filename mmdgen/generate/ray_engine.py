@@ -14,7 +14,6 @@ import importlib.util
 import os
 import pickle
 import queue
-import shutil
 import socket
 import subprocess
 import tempfile
@@ -38,6 +37,7 @@ from mmdgen.generate.engine import (
 from mmdgen.generate.plan import Plan
 from mmdgen.generate.pool import Event, describe_exit, end_session, read_message, start_python, write_message
 from mmdgen.generate.ray_host import code_digest
+from mmdgen.generate.ray_sweeper import clear_up
 from mmdgen.generate.shard import WORK_FOLDER, ShardResult, ShardTask
 from mmdgen.render.devices import AUTO, Choice
 
@@ -244,7 +244,7 @@ class RayCrew:
                 with contextlib.suppress(OSError):
                     _stream(process.stdout).close()
             if self._folder is not None:
-                shutil.rmtree(self._folder, ignore_errors=True)
+                clear_up(process.pid if process else None, self._folder)
 
 
 def _short_folder() -> str:

@@ -6,6 +6,7 @@ may kill it. So this process waits until its input ends, which it does with the 
 
 from __future__ import annotations
 
+import os
 import shutil
 import subprocess
 import sys
@@ -31,13 +32,18 @@ def main() -> None:
     inbox = sys.stdin.buffer
     leader, folder = read_message(inbox)
     inbox.read()
+    clear_up(leader, folder)
+
+
+def clear_up(leader: int | None, folder: str, spare: int = 0) -> None:
+    """End the session of process `leader`, if any, without process `spare`, and remove `folder`.
+
+    Others may do the same at the same time: what counts is that the folder is gone.
+    """
     for _ in range(TRIES):
-        end_session(leader)
-        try:
-            shutil.rmtree(folder)
-        except FileNotFoundError:
+        if leader is not None:
+            end_session(leader, spare)
+        shutil.rmtree(folder, ignore_errors=True)
+        if not os.path.lexists(folder):
             return
-        except OSError:
-            time.sleep(PAUSE)
-        else:
-            return
+        time.sleep(PAUSE)
