@@ -5,12 +5,9 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-import functools
-import importlib.util
 import os
 import queue
 import re
-import shutil
 import subprocess
 import sys
 import threading
@@ -38,22 +35,6 @@ document.addEventListener("securitypolicyviolation", (event) =>
 """
 
 
-@functools.cache
-def chromium() -> str | None:
-    """Return the path of a Chromium: what MMDGEN_CHROMIUM names, else the system's."""
-    names = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
-    return os.environ.get("MMDGEN_CHROMIUM") or next(filter(None, map(shutil.which, names)), None)
-
-
-@functools.cache
-def browser_problem() -> str:
-    """Return why no page can be opened on this machine, or an empty string."""
-    missing = [n for n in ("playwright", "starlette", "uvicorn", "websockets") if importlib.util.find_spec(n) is None]
-    if missing:
-        return f"{', '.join(missing)} not installed (extras web and browser)"
-    return "" if chromium() else "no Chromium found (install chromium, or name one in MMDGEN_CHROMIUM)"
-
-
 def make_models(folder: Path, count: int = 4) -> list[Path]:
     """Write `count` procedural characters; the last one gets a name that is markup. Return their PMX files."""
     paths = write_characters(folder, count)
@@ -64,16 +45,14 @@ def make_models(folder: Path, count: int = 4) -> list[Path]:
 
 
 class Server:
-    """`mmdgen annotate` as a process; `url` is the address with its secret."""
+    """An mmdgen command that serves a page, as a process; `url` is the address with its secret."""
 
-    def __init__(self, models: Path, annotations: Path, cache: Path, *, port: int = 0) -> None:
+    def __init__(self, *words: object, **environment: str) -> None:
         self._lines: queue.Queue[str | None] = queue.Queue()
-        command = [sys.executable, "-c", _MAIN, "annotate", "--models", models, "--annotations"]
-        command += [annotations, "--annotator", ANNOTATOR, "--no-browser", "--port", str(port)]
         self.process = subprocess.Popen(
-            [str(part) for part in command],
+            [sys.executable, "-c", _MAIN, *map(str, words), "--no-browser"],
             cwd=CHECKOUT,
-            env={**os.environ, "XDG_CACHE_HOME": str(cache)},
+            env={**os.environ, **environment},
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             encoding="utf-8",
@@ -106,20 +85,28 @@ class Server:
     def stop(self) -> None:
         self.process.terminate()
         try:
-            self.process.wait(10)
+            self.process.wait(60)
         except subprocess.TimeoutExpired:
             self.process.kill()
-            self.process.wait(10)
+            self.process.wait(60)
         self._reader.join(10)
 
 
 @contextlib.contextmanager
-def serving(models: Path, annotations: Path, cache: Path, *, port: int = 0) -> Iterator[Server]:
-    server = Server(models, annotations, cache, port=port)
+def serving(*words: object, **environment: str) -> Iterator[Server]:
+    server = Server(*words, **environment)
     try:
         yield server
     finally:
         server.stop()
+
+
+@contextlib.contextmanager
+def annotating(models: Path, annotations: Path, cache: Path, *, port: int = 0) -> Iterator[Server]:
+    """`mmdgen annotate` for `ANNOTATOR`."""
+    words = ("annotate", "--models", models, "--annotations", annotations, "--annotator", ANNOTATOR, "--port", port)
+    with serving(*words, XDG_CACHE_HOME=str(cache)) as server:
+        yield server
 
 
 class Tab:

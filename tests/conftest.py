@@ -6,7 +6,9 @@ import functools
 import importlib.util
 import os
 import shutil
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import HealthCheck, settings
@@ -94,15 +96,16 @@ def real_files(*suffixes: str) -> list[Path]:
 
 @functools.cache
 def find_chromium() -> str | None:
-    """Return the path of a Chromium of this system, or None: Playwright's own are not downloaded."""
+    """Return the path of a Chromium: what MMDGEN_CHROMIUM names, else the system's; Playwright downloads none."""
     names = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
-    return next((path for path in map(shutil.which, names) if path), None)
+    return os.environ.get("MMDGEN_CHROMIUM") or next(filter(None, map(shutil.which, names)), None)
 
 
 def browser_problem() -> str:
     """Return why no page can be opened in a browser here, or an empty string."""
-    if importlib.util.find_spec("playwright") is None:
-        return "Playwright is not installed (tools/run pytest -m browser brings it)"
+    needed = ("playwright", "starlette", "uvicorn", "websockets")
+    if missing := [name for name in needed if importlib.util.find_spec(name) is None]:
+        return f"{', '.join(missing)} not installed (tools/run pytest -m browser brings it)"
     return "" if find_chromium() else "there is no Chromium (as an administrator: apt-get install chromium)"
 
 
@@ -153,6 +156,19 @@ def pytest_runtest_setup(item: pytest.Item) -> None:
     if os.environ.get("MMDGEN_REQUIRE_GL"):
         pytest.fail(reason, pytrace=False)
     pytest.skip(reason)
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Any]:
+    """Headless Chromium, as Playwright drives it; for tests that are marked `browser`."""
+    from playwright.sync_api import sync_playwright  # pyright: ignore[reportMissingImports]
+
+    with sync_playwright() as playwright:
+        opened = playwright.chromium.launch(
+            executable_path=find_chromium(), args=["--no-sandbox", "--disable-gpu"], timeout=300_000
+        )
+        yield opened
+        opened.close()
 
 
 @pytest.fixture(scope="session")

@@ -12,12 +12,13 @@ import os
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import fake_backend as fake
 import numpy as np
+from processes import command, session
 
 from mmdgen.generate.pool import end_session
 
@@ -101,46 +102,6 @@ class Cluster:
             if line.startswith("{"):
                 return json.loads(line)
         raise RuntimeError("the cluster did not start; cluster.log says why")
-
-
-def stat(pid: int) -> list[str]:
-    """Return state, parent, group, session, ... of a process; nothing where there is none."""
-    try:
-        return (Path("/proc") / str(pid) / "stat").read_text().rpartition(")")[2].split()
-    except OSError:
-        return []
-
-
-def session(leader: int) -> list[int]:
-    """Return the living processes of a session."""
-    pids = [int(entry.name) for entry in Path("/proc").iterdir() if entry.name.isdigit()]
-    return [pid for pid in pids if (found := stat(pid)) and found[0] != "Z" and int(found[3]) == leader]
-
-
-def children(pid: int) -> list[int]:
-    """Return the living children of a process."""
-    pids = [int(entry.name) for entry in Path("/proc").iterdir() if entry.name.isdigit()]
-    return [child for child in pids if (found := stat(child)) and found[0] != "Z" and int(found[1]) == pid]
-
-
-def command(pid: int) -> str:
-    try:
-        return (Path("/proc") / str(pid) / "cmdline").read_text(errors="replace").replace("\0", " ").strip()
-    except OSError:
-        return ""
-
-
-def alive(pid: int) -> bool:
-    return bool(found := stat(pid)) and found[0] != "Z"
-
-
-def until(condition: Callable[[], Any], seconds: float = 120.0) -> Any:
-    """Wait until `condition` returns something true, and return it; a test that waits in vain fails."""
-    deadline = time.monotonic() + seconds
-    while not (found := condition()):
-        assert time.monotonic() < deadline, "waited in vain"
-        time.sleep(0.05)
-    return found
 
 
 def main(folder: str) -> None:

@@ -17,6 +17,7 @@ import pytest
 from click.testing import CliRunner, Result
 from folders import assert_same, tree
 from PIL import Image
+from processes import until
 
 from mmdgen.annotate.store import resolve, save
 from mmdgen.cli.draw import over, parse_color, parse_pose
@@ -99,12 +100,10 @@ class TestRender:
         for number in (signal.SIGTERM, signal.SIGKILL, signal.SIGINT):
             (out / ".work" / "lock").unlink(missing_ok=True)  # it appears again when drawing begins
             process = start(*words)
-            deadline = time.monotonic() + 60
-            while not (out / ".work" / "lock").exists() and time.monotonic() < deadline:
-                time.sleep(0.01)
+            until((out / ".work" / "lock").exists)
             time.sleep(0.6)
             process.send_signal(number)
-            _, errors = process.communicate(timeout=60)
+            _, errors = process.communicate(timeout=300)
             if process.returncode == 0:  # on a very quick machine it may have finished
                 break
             if number == signal.SIGKILL:
@@ -121,7 +120,7 @@ class TestRender:
         process = start(
             "render", "--models", models, "--poses", 4, "--out", tmp_path / "d", *SMALL, "--progress", "json", "--json"
         )
-        output, errors = process.communicate(timeout=120)
+        output, errors = process.communicate(timeout=300)
         assert process.returncode == 0, errors
         lines = [json.loads(line) for line in errors.splitlines()]
         assert lines[-1]["stage"] == "render"

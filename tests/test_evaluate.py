@@ -29,7 +29,6 @@ from mmdgen.errors import ConfigError, DatasetError, MmdgenError, TrainError
 from mmdgen.pose.vocabulary import THA1
 
 torch = pytest.importorskip("torch", reason="needs torch: the extra `train`")
-pytest.importorskip("torchmetrics", reason="needs torchmetrics: the extra `train`")
 
 from mmdgen.train import baselines, metrics  # noqa: E402
 from mmdgen.train.baselines import NONE, POSED_WEIGHTS, SplitPoses, nearest_pose  # noqa: E402

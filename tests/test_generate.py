@@ -19,6 +19,7 @@ import numpy as np
 import pytest
 from folders import assert_same, tree
 from parts_support import make_models
+from processes import alive, children, until
 
 from mmdgen.dataset.reader import Dataset
 from mmdgen.dataset.verify import verify_dataset
@@ -65,29 +66,9 @@ def start(models: Path, out: Path, **environment: str) -> subprocess.Popen:
     )
 
 
-def wait(process: subprocess.Popen, timeout: float = 60) -> tuple[int, str]:
+def wait(process: subprocess.Popen, timeout: float = 300) -> tuple[int, str]:
     _, errors = process.communicate(timeout=timeout)
     return process.returncode, errors.decode()
-
-
-def children_of(pid: int) -> list[int]:
-    found = []
-    for entry in Path("/proc").iterdir():
-        if entry.name.isdigit():
-            try:
-                fields = (entry / "stat").read_text().rpartition(")")[2].split()
-            except OSError:
-                continue
-            if int(fields[1]) == pid and fields[0] != "Z":
-                found.append(int(entry.name))
-    return found
-
-
-def alive(pid: int) -> bool:
-    try:
-        return (Path("/proc") / str(pid) / "stat").read_text().rpartition(")")[2].split()[0] != "Z"
-    except OSError:
-        return False
 
 
 class TestResult:
@@ -163,13 +144,10 @@ class TestSameBytes:
         for _ in range(4):
             process = start(models, out, FAKE_DELAY="0.02")
             time.sleep(chance.uniform(0.5, 2.5))
-            children = children_of(process.pid)
+            workers = children(process.pid)
             process.kill()
             wait(process)
-            deadline = time.monotonic() + 60
-            while any(alive(child) for child in children) and time.monotonic() < deadline:
-                time.sleep(0.02)
-            assert not any(alive(child) for child in children), "workers outlived their parent"
+            until(lambda workers=workers: not any(map(alive, workers)))  # they do not outlive their parent
             if (out / "manifest.json").exists():
                 break
         fake.go(models, out, 2)
@@ -361,17 +339,14 @@ class TestRunsThatEnd:
     @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
     def test_signals_end_everything(self, models, reference, tmp_path, number):
         out = tmp_path / "d"
-        process = start(models, out, FAKE_DELAY="0.05")  # slow enough to be far from its end
-        deadline = time.monotonic() + 60
-        while not list(out.glob("train/*.h5")) and time.monotonic() < deadline:
-            time.sleep(0.02)
-        children = children_of(process.pid)
-        assert children
+        process = start(models, out, FAKE_DELAY="0.1")  # slow enough to be far from its end
+        until(lambda: list(out.glob("train/*.h5")))
+        workers = children(process.pid)
+        assert workers
         process.send_signal(number)
         code, _ = wait(process)
         assert code != 0
-        assert not any(alive(child) for child in children) or not time.sleep(2)
-        assert not any(alive(child) for child in children)
+        until(lambda: not any(map(alive, workers)))
         assert not (out / "manifest.json").exists()
         fake.go(models, out, 2)
         assert_same(out, reference)
@@ -402,10 +377,8 @@ class TestRunsThatEnd:
 
     def test_only_one_run_a_folder(self, models, tmp_path):
         out = tmp_path / "d"
-        process = start(models, out, FAKE_DELAY="0.2")
-        deadline = time.monotonic() + 60
-        while not list(out.glob(".work/worker-*.log")) and time.monotonic() < deadline:  # those come after the lock
-            time.sleep(0.02)
+        process = start(models, out, FAKE_DELAY="1")
+        until(lambda: list(out.glob(".work/worker-*.log")))  # those come after the lock
         try:
             with pytest.raises(ConfigError, match="another run is working on"):
                 fake.go(models, out, 2)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.resources
 import shutil
 from pathlib import Path
 from typing import Any
@@ -13,7 +14,6 @@ from mmdgen import rng
 from mmdgen.errors import ConfigError
 
 torch = pytest.importorskip("torch", reason="needs torch: the extra `train`")
-torchmetrics = pytest.importorskip("torchmetrics", reason="needs torchmetrics: the extra `train`")
 
 from torch.nn import functional  # noqa: E402
 
@@ -56,8 +56,8 @@ def pictures(*key: int | str, count: int = 3, size: int = 32) -> Any:
 def plain_lpips(weights: Path, first: Any, second: Any) -> list[float]:
     """The definition (Zhang et al., 2018, equation 1), one picture and stage at a time, in float64."""
     state = torch.load(weights, weights_only=True)
-    file = Path(torchmetrics.__file__).parent / "functional/image/lpips_models/vgg.pth"
-    heads = torch.load(file, map_location="cpu", weights_only=True)
+    file = importlib.resources.files("torchmetrics") / "functional/image/lpips_models/vgg.pth"
+    heads = torch.load(str(file), map_location="cpu", weights_only=True)
     distances = []
     for pair in zip(first.double(), second.double(), strict=True):
         features = []

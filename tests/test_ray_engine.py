@@ -25,7 +25,7 @@ import fake_backend as fake
 import pytest
 import ray_cluster
 from click.testing import CliRunner
-from ray_cluster import alive, children, command, session, until
+from processes import alive, children, command, session, stat, until
 from test_generate import assert_no_debris, assert_same
 
 from mmdgen.cli.main import cli
@@ -173,7 +173,7 @@ class TestOnACluster:
         def kill() -> None:
             first, second = until(lambda: (found := at_work(cluster))[1:] and found)
             os.kill(first[0], signal.SIGKILL)
-            until(lambda: not alive(first[1]), 60)
+            until(lambda: not alive(first[1]))
             os.kill(second[1], signal.SIGKILL)
             (gated / ray_cluster.GATE).unlink()
 
@@ -193,7 +193,7 @@ class TestOnACluster:
             raylet = cluster.add()
             killed.extend(until(lambda: [pids for pids in at_work(cluster) if stat_parent(pids[0]) == raylet])[0])
             os.kill(raylet, signal.SIGKILL)
-            until(lambda: not any(map(alive, killed)), 60)
+            until(lambda: not any(map(alive, killed)))
             (gated / ray_cluster.GATE).unlink()
 
         watch = Watch(join_and_die)
@@ -227,7 +227,7 @@ class TestOnACluster:
         (gated / ray_cluster.GATE).unlink()
         go(cluster, gated, out)
         assert_same(out, reference)
-        until(lambda: not any(map(alive, mine)), 60)
+        until(lambda: not any(map(alive, mine)))
         assert_same(out, reference)
 
     def test_ray_s_driver_is_killed(self, cluster, gated, tmp_path):
@@ -245,7 +245,7 @@ class TestOnACluster:
         with pytest.raises(KeyboardInterrupt):
             go(cluster, gated, tmp_path / "d", 2, Watch(interrupt))
         assert drivers(os.getpid()) == []
-        until(lambda: not cluster.actors(), 60)
+        until(lambda: not cluster.actors())
         assert_no_debris(tmp_path / "d")
 
     def test_a_machine_that_does_not_see_the_folder(self, cluster, gated, tmp_path):
@@ -261,7 +261,7 @@ class TestOnACluster:
 
 
 def stat_parent(pid: int) -> int:
-    return int((ray_cluster.stat(pid) or ["", "0"])[1])
+    return int((stat(pid) or ["", "0"])[1])
 
 
 @needs_ray
@@ -291,7 +291,7 @@ class TestAClusterOfOneMachine:
         (driver,) = until(lambda: drivers(process.pid), 300)
         until(lambda: len(session(driver)) > 1 or process.poll() is not None, 300)
         process.send_signal(signal.SIGINT)
-        output, errors = process.communicate(timeout=120)
+        output, errors = process.communicate(timeout=300)
         assert process.returncode == 130, errors
         assert output == ""
         assert "What is finished is kept; the same command goes on" in errors
@@ -411,7 +411,7 @@ class TestHost:
         for host in hosts:
             host.stop()  # one that nobody speaks to would end this process
 
-    def hear(self, host: Host, kind: str, *tasks: ShardTask, seconds: float = 60) -> list[Any]:
+    def hear(self, host: Host, kind: str, *tasks: ShardTask, seconds: float = 300) -> list[Any]:
         """Send tasks, and return all that is told until something of this kind is."""
         news = host.talk(list(tasks))
 
@@ -480,9 +480,9 @@ class TestHost:
         with process.stdout:
             assert process.stdout.readline() == "ready\n"
             workers = children(process.pid)
-            assert process.wait(timeout=60) == 1
+            assert process.wait(timeout=300) == 1
         assert workers
-        until(lambda: not any(map(alive, workers)), 60)
+        until(lambda: not any(map(alive, workers)))
 
     def test_a_worker_of_an_earlier_run_writes_nothing(self, plan, models, tmp_path):
         out = tmp_path / "d"
@@ -515,8 +515,8 @@ def test_what_a_driver_leaves_is_swept(tmp_path):
         with sweeper:
             assert sweeper.stdin is not None
             sweeper.stdin.close()
-            assert sweeper.wait(60) == 0
-        assert daemon.wait(60) == -signal.SIGKILL
+            assert sweeper.wait(300) == 0
+        assert daemon.wait(300) == -signal.SIGKILL
         assert not folder.exists()
     finally:
         daemon.kill()

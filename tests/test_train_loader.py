@@ -19,6 +19,7 @@ import numpy as np
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from processes import alive, until
 
 from mmdgen import rng
 from mmdgen.dataset.manifest import make_manifest, write_manifest
@@ -284,23 +285,6 @@ def test_more_workers_than_cores_are_the_users_choice(data, monkeypatch):
         assert len(take(load(data, workers=2), 1)) == 1
 
 
-def alive(pid: int) -> bool:
-    try:
-        state = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
-    except OSError:
-        return False
-    return state != "Z"
-
-
-def wait_for_end(pids: list[int], seconds: float = 30) -> bool:
-    end = time.monotonic() + seconds
-    while time.monotonic() < end:
-        if not any(map(alive, pids)):
-            return True
-        time.sleep(0.05)
-    return False
-
-
 def worker_pids(loader: Loader) -> list[int]:
     return [worker.pid for worker in loader._iterator._workers]
 
@@ -321,7 +305,7 @@ def test_closing_early_ends_the_workers(data, how):
             raise KeyError
     else:
         del loader
-    assert wait_for_end(pids)
+    until(lambda: not any(map(alive, pids)))
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="looks at processes in /proc")
@@ -338,7 +322,7 @@ def test_a_killed_worker_is_an_error_and_no_wait_for_ever(data, rested):
     with pytest.raises(EngineError, match=r"process that reads the dataset ended.*workers"):
         list(itertools.islice(loader, 200))
     assert time.monotonic() - started < 40
-    assert wait_for_end(pids)
+    until(lambda: not any(map(alive, pids)))
 
 
 PARENT = """
@@ -366,7 +350,7 @@ def test_workers_end_with_a_killed_parent(data, tmp_path):
         assert all(map(alive, pids))
         parent.kill()
     try:
-        assert wait_for_end(pids)
+        until(lambda: not any(map(alive, pids)))
     finally:
         for pid in filter(alive, pids):
             os.kill(pid, signal.SIGKILL)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 
 import pytest
@@ -14,10 +13,8 @@ from browser import (
     WAIT_MS,
     Server,
     Tab,
-    browser_problem,
-    chromium,
+    annotating,
     make_models,
-    serving,
 )
 
 from mmdgen.annotate import store
@@ -25,21 +22,6 @@ from mmdgen.annotate.records import EYE_SLOTS, PERSON
 from mmdgen.model.load import load_model
 
 pytestmark = [pytest.mark.browser, pytest.mark.gl]
-
-
-@pytest.fixture(scope="module", autouse=True)
-def browser():
-    problem = browser_problem()
-    if problem and os.environ.get("MMDGEN_REQUIRE_BROWSER"):
-        pytest.fail(f"needs a browser: {problem}", pytrace=False)
-    if problem:
-        pytest.skip(f"needs a browser: {problem}")
-    from playwright.sync_api import sync_playwright  # pyright: ignore[reportMissingImports]
-
-    with sync_playwright() as playwright:
-        opened = playwright.chromium.launch(executable_path=chromium(), args=["--no-sandbox", "--disable-gpu"])
-        yield opened
-        opened.close()
 
 
 @pytest.fixture(scope="module")
@@ -62,7 +44,7 @@ def stored_in(tmp_path):
 
 @pytest.fixture
 def server(models, stored_in, cache):
-    with serving(models[0], stored_in, cache) as running:
+    with annotating(models[0], stored_in, cache) as running:
         yield running
 
 
@@ -75,7 +57,7 @@ def untouched(models, cache, tmp_path_factory):
 @pytest.fixture(scope="module")
 def reading(models, cache, untouched):
     """One server for the tests that store nothing."""
-    with serving(models[0], untouched, cache) as running:
+    with annotating(models[0], untouched, cache) as running:
         yield running
     assert not list(untouched.rglob("*.json"))
 
@@ -400,7 +382,7 @@ def test_pages_tell_when_the_server_is_gone_and_come_back(models, stored_in, cac
         "401",
         "403",
     )  # the browser's own words for what is done here
-    with serving(models[0], stored_in, cache) as server:
+    with annotating(models[0], stored_in, cache) as server:
         tab.open(server.url)
         _wait_rows(tab, models)
         first = tab.ready()
@@ -409,7 +391,7 @@ def test_pages_tell_when_the_server_is_gone_and_come_back(models, stored_in, cac
     tab.press("ArrowUp")  # kept until there is a server again
     tab.page.wait_for_function("() => document.querySelector('#saved').dataset.waiting === '1'")
     tab.shoot("lost")
-    with serving(models[0], stored_in, cache, port=server.port) as server:
+    with annotating(models[0], stored_in, cache, port=server.port) as server:
         tab.page.wait_for_function(
             "() => document.querySelector('#banner').textContent.includes('open the address')", timeout=WAIT_MS
         )

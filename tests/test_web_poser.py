@@ -5,14 +5,9 @@ from __future__ import annotations
 import contextlib
 import io
 import json
-import os
-import queue
 import re
 import struct
-import subprocess
-import sys
 import threading
-import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -28,7 +23,7 @@ torch = pytest.importorskip("torch", reason="needs torch (tools/run brings it)")
 for package in ("safetensors", "starlette", "uvicorn", "websockets"):
     pytest.importorskip(package, reason=f"needs {package} (tools/run brings it)")
 
-from browser import CHECKOUT, SMALL, Tab, browser_problem, chromium  # noqa: E402
+from browser import SMALL, Tab, serving  # noqa: E402
 from starlette.testclient import TestClient  # noqa: E402
 from starlette.websockets import WebSocketDisconnect  # noqa: E402
 from web_site import HOST, TOKEN, cookie_of  # noqa: E402
@@ -538,59 +533,6 @@ def test_sockets_are_counted(client):
 # -- the page in a browser, served by the command ----------------------------------------------------------------------
 
 
-@contextlib.contextmanager
-def serving(run: Path, *options: object) -> Iterator[str]:
-    """`mmdgen pose --serve` as a process; yields the address with its secret."""
-    command = [sys.executable, "-c", "from mmdgen.cli.main import main; main()", "pose", "--run", run, "--serve"]
-    process = subprocess.Popen(
-        [*map(str, command), "--no-browser", "--device", "cpu", *map(str, options)],
-        cwd=CHECKOUT,
-        env={**os.environ, "OMP_NUM_THREADS": "1"},
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        encoding="utf-8",
-    )
-    lines: queue.Queue[str | None] = queue.Queue()
-
-    def read() -> None:
-        with process.stdout as stream:  # type: ignore[union-attr]
-            for line in stream:
-                lines.put(line)
-        lines.put(None)
-
-    reader = threading.Thread(target=read, daemon=True)
-    reader.start()
-    try:
-        printed, deadline = [], time.monotonic() + 90
-        while (line := lines.get(timeout=max(0.1, deadline - time.monotonic()))) is not None:
-            printed.append(line)
-            if found := re.search(r"http://\S+", line):
-                yield found[0]
-                break
-        else:
-            pytest.fail("the server printed no address: " + "".join(printed))
-    finally:
-        process.terminate()
-        try:
-            process.wait(15)
-        except subprocess.TimeoutExpired:
-            process.kill()
-            process.wait(15)
-        reader.join(10)
-
-
-@pytest.fixture(scope="module")
-def browser():
-    if problem := browser_problem():
-        pytest.skip(f"needs a browser: {problem}")
-    from playwright.sync_api import sync_playwright  # pyright: ignore[reportMissingImports]
-
-    with sync_playwright() as playwright:
-        opened = playwright.chromium.launch(executable_path=chromium(), args=["--no-sandbox", "--disable-gpu"])
-        yield opened
-        opened.close()
-
-
 def canvas(tab: Tab, name: str) -> bytes:
     """The pixels of a canvas."""
     return bytes(
@@ -642,10 +584,11 @@ def test_the_page(run, characters, browser, tmp_path):
     face, drawing = tmp_path / "my face.png", tmp_path / "drawing.png"
     face.write_bytes(encode_png(head(80)))
     drawing.write_bytes(encode_png(over(head(64), (250, 240, 230))))
-    with serving(run, "--models", characters) as url:
+    command = ("pose", "--run", run, "--serve", "--device", "cpu", "--models", characters)
+    with serving(*command, OMP_NUM_THREADS="1") as server:
         tab = Tab(browser, tmp_path, size=SMALL)
         tab.expected = ("willReadFrequently",)  # the browser's advice about what `canvas` does
-        tab.page.goto(url)
+        tab.page.goto(server.url)
         tab.page.wait_for_function("() => document.getElementById('run').textContent")
         assert tab.page.locator("#welcome").is_visible()
         assert "token" not in tab.page.url
