@@ -96,6 +96,10 @@ class Module:
     def package(self) -> str:
         return self.name if self.path.endswith("__init__.py") else self.name.rpartition(".")[0]
 
+    @functools.cached_property
+    def nodes(self) -> tuple[ast.AST, ...]:
+        return tuple(ast.walk(self.tree))
+
 
 def parse(path: str, text: str) -> Module:
     """Return the module of a source file at `path` relative to the checkout."""
@@ -116,9 +120,19 @@ def inside(name: str, places: tuple[str, ...]) -> bool:
     return any(name == place or name.startswith(place + ".") for place in places)
 
 
+def dotted(node: ast.expr) -> str:
+    """Return an expression as it is written; for plain dotted names, which most are, without `ast.unparse`'s work."""
+    parts: list[str] = []
+    inner = node
+    while isinstance(inner, ast.Attribute):
+        parts.append(inner.attr)
+        inner = inner.value
+    return ".".join([inner.id, *reversed(parts)]) if isinstance(inner, ast.Name) else ast.unparse(node)
+
+
 def imports(module: Module) -> Iterator[tuple[int, str]]:
     """Yield (line, dotted name) for everything that a module imports, wherever: `from a import b` gives ``a.b``."""
-    for node in ast.walk(module.tree):
+    for node in module.nodes:
         if isinstance(node, ast.Import):
             for alias in node.names:
                 yield node.lineno, alias.name
@@ -130,7 +144,7 @@ def imports(module: Module) -> Iterator[tuple[int, str]]:
                 base = ".".join([*above, *([base] if base else [])])
             for alias in node.names:
                 yield node.lineno, f"{base}.{alias.name}"
-        elif isinstance(node, ast.Call) and ast.unparse(node.func).endswith(("import_module", "__import__")):
+        elif isinstance(node, ast.Call) and dotted(node.func).endswith(("import_module", "__import__")):
             for argument in node.args[:1]:
                 if isinstance(argument, ast.Constant):
                     yield node.lineno, str(argument.value)
@@ -187,7 +201,7 @@ def heavy_libraries_stay_home(module: Module) -> Iterator[str]:
 def local_names(module: Module) -> dict[str, str]:
     """Return what each name that an import binds stands for: {local name: dotted name}."""
     names: dict[str, str] = {}
-    for node in ast.walk(module.tree):
+    for node in module.nodes:
         if isinstance(node, ast.Import):
             for alias in node.names:
                 names[alias.asname or alias.name.split(".")[0]] = (
@@ -207,10 +221,10 @@ def randomness_is_keyed(module: Module) -> Iterator[str]:
             continue
         if inside(name, RANDOM_MODULES) or name in RANDOM_FUNCTIONS:
             yield f"{module.path}:{line}: imports {name}: randomness comes only through mmdgen.rng"
-    for node in ast.walk(module.tree):
+    for node in module.nodes:
         if not isinstance(node, ast.Attribute):
             continue
-        top, _, rest = ast.unparse(node).partition(".")
+        top, _, rest = dotted(node).partition(".")
         full = f"{names.get(top, top)}.{rest}"
         # The type of a stream may be named in an annotation; making one takes a bit generator from the same module.
         if (full.startswith("numpy.random.") and full != "numpy.random.Generator") or full in RANDOM_FUNCTIONS:
@@ -219,10 +233,10 @@ def randomness_is_keyed(module: Module) -> Iterator[str]:
 
 def torch_draws_from_a_generator(module: Module) -> Iterator[str]:
     names = local_names(module)
-    for node in ast.walk(module.tree):
+    for node in module.nodes:
         if not isinstance(node, ast.Call):
             continue
-        top, _, rest = ast.unparse(node.func).partition(".")
+        top, _, rest = dotted(node.func).partition(".")
         full = ".".join(filter(None, (names.get(top, top), rest)))
         if full in TORCH_SETS or full.endswith("seed_everything"):
             yield f"{module.path}:{node.lineno}: {full}() takes a seed from elsewhere: use one of mmdgen.rng"
@@ -240,13 +254,13 @@ def torch_draws_from_a_generator(module: Module) -> Iterator[str]:
 def nothing_is_printed(module: Module) -> Iterator[str]:
     if inside(module.name, ("mmdgen.cli", "tools")):
         return
-    for node in ast.walk(module.tree):
+    for node in module.nodes:
         if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id in ("print", "pprint"):
             yield f"{module.path}:{node.lineno}: prints; only cli and tools do"
 
 
 def nothing_is_asserted(module: Module) -> Iterator[str]:
-    for node in ast.walk(module.tree):
+    for node in module.nodes:
         if isinstance(node, ast.Assert):
             yield f"{module.path}:{node.lineno}: assert vanishes under python -O; raise an error of mmdgen.errors"
 
