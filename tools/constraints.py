@@ -52,7 +52,7 @@ def resolve(requirements: list[str], python: str, *options: str) -> dict[str, st
 
 def main() -> None:
     project = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["project"]
-    requirements = [*project["dependencies"]]
+    requirements = ["pip", *project["dependencies"]]  # pip: tools/environment.py brings it, too
     for extra in project["optional-dependencies"].values():
         requirements += extra
     pins = resolve(requirements, PYTHONS[0])

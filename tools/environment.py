@@ -14,6 +14,7 @@ from __future__ import annotations
 import argparse
 import fcntl
 import os
+import re
 import shutil
 import ssl
 import subprocess
@@ -142,19 +143,34 @@ def ensure_packages(groups: list[str]) -> None:
     marker = STAMPS / "installing"
     marker.touch()
     with step(f"installing {len(requirements)} packages and what they need ({', '.join(todo)})"):
-        pip = [str(VENV / "bin/python"), "-I", "-m", "pip", "install", "--no-input", "--prefer-binary"]
-        pip += ["--no-compile", "--no-warn-script-location", "--disable-pip-version-check", "-q"]
         if requirements:
-            run(
-                [*pip, "-c", str(ROOT / "constraints.txt"), *requirements],
-                environment=_pip_environment(),
-                failure="pip could not install the packages",
-            )
+            _renew_pip()
+            _pip_install("-c", str(ROOT / "constraints.txt"), *requirements)
         if "core" in todo:
             _link_checkout(project["scripts"])
     for group in todo:
         _write(STAMPS / group, text)
     marker.unlink()
+
+
+def _pip_install(*arguments: str) -> None:
+    pip = [str(VENV / "bin/python"), "-I", "-m", "pip", "install", "--no-input", "--prefer-binary"]
+    pip += ["--no-compile", "--no-warn-script-location", "--disable-pip-version-check", "-q"]
+    run([*pip, *arguments], environment=_pip_environment(), failure="pip could not install the packages")
+
+
+def _renew_pip() -> None:
+    """Bring the pip that constraints.txt pins: one that came with Python may take three times as long for the rest.
+
+    Where it cannot be had, the old one goes on: it installs the same.
+    """
+    pin = re.search(r"^pip==(\S+)", (ROOT / "constraints.txt").read_text("utf-8"), re.MULTILINE)
+    if pin is None or list((VENV / "lib").glob(f"python3*/site-packages/pip-{pin[1]}.dist-info")):
+        return
+    try:
+        _pip_install(pin[0])
+    except SetupError:
+        log("going on with the pip that is there")
 
 
 def _venv_is_sound() -> bool:
