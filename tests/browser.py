@@ -24,7 +24,7 @@ ANNOTATOR = "browser test"
 EVIL_NAME = "<img src=x onerror=alert(1)>"
 WAIT_MS = 60_000  # for anything that the page does; a machine that is loaded and fresh is slow
 SMALL, LARGE = (1280, 720), (2560, 1440)
-_START_S = 120.0
+_START_S = 90.0
 _MAIN = "from mmdgen.cli.main import main; main()"
 
 # Runs in every page before its own scripts: violations of the content security policy are kept for the test's end.
@@ -85,10 +85,10 @@ class Server:
     def stop(self) -> None:
         self.process.terminate()
         try:
-            self.process.wait(60)
+            self.process.wait(10)
         except subprocess.TimeoutExpired:
             self.process.kill()
-            self.process.wait(60)
+            self.process.wait(10)
         self._reader.join(10)
 
 

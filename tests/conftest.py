@@ -164,9 +164,7 @@ def browser() -> Iterator[Any]:
     from playwright.sync_api import sync_playwright  # pyright: ignore[reportMissingImports]
 
     with sync_playwright() as playwright:
-        opened = playwright.chromium.launch(
-            executable_path=find_chromium(), args=["--no-sandbox", "--disable-gpu"], timeout=300_000
-        )
+        opened = playwright.chromium.launch(executable_path=find_chromium(), args=["--no-sandbox", "--disable-gpu"])
         yield opened
         opened.close()
 

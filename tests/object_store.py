@@ -8,10 +8,10 @@ import socket
 import subprocess
 import sys
 import threading
-import time
 from collections.abc import Iterator
 
 import pytest
+from processes import until
 
 BUCKET = "bucket"
 
@@ -84,11 +84,8 @@ def running() -> Iterator[Proxy]:
     proxy = Proxy(port)
     patch = pytest.MonkeyPatch()
     try:
-        deadline = time.monotonic() + 60
-        while not answers(port):
-            assert server.poll() is None, "moto's server has ended"
-            assert time.monotonic() < deadline, "moto's server does not answer"
-            time.sleep(0.05)
+        until(lambda: answers(port) or server.poll() is not None, 60)
+        assert server.poll() is None, "moto's server has ended"
         settings = {
             "AWS_ENDPOINT_URL": f"http://127.0.0.1:{proxy.port}",
             "AWS_ACCESS_KEY_ID": "nobody",

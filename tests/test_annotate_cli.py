@@ -579,11 +579,11 @@ def test_it_serves_and_ends_cleanly(models: Path, tmp_path: Path, number: signal
         address = re.search(r"http://127\.0\.0\.1:\d+/\?token=[\w-]{20,}", "".join(lines))
         assert address, (lines, process.poll())
         with pytest.raises(urllib.error.HTTPError) as refused:
-            urllib.request.urlopen(address[0].split("?")[0], timeout=300)
+            urllib.request.urlopen(address[0].split("?")[0], timeout=20)
         assert refused.value.code == 401
         refused.value.close()
         process.send_signal(number)
-        rest, errors = process.communicate(timeout=300)
+        rest, errors = process.communicate(timeout=60)
     finally:
         process.kill()
         process.wait()

@@ -244,7 +244,7 @@ def test_the_machine_and_a_person_may_write_at_once(head: Model, tmp_path: Path,
 
     def write(number: int) -> None:
         try:
-            start.wait(timeout=300)
+            start.wait(timeout=20)
             for turn in range(15):
                 if number == 0:
                     if turn == 5 * late:
@@ -260,7 +260,7 @@ def test_the_machine_and_a_person_may_write_at_once(head: Model, tmp_path: Path,
     for thread in threads:
         thread.start()
     for thread in threads:
-        thread.join(timeout=300)
+        thread.join(timeout=60)
     assert failures == []
     stored = store.load(head, tmp_path).bounds
     assert stored is not None

@@ -114,7 +114,7 @@ def test_a_peer_that_is_not_there_says_so(tmp_path: Path) -> None:
 @pytest.mark.parametrize("name", ["render", "stages", "peers"])
 def test_the_commands_explain_themselves(name: str) -> None:
     done = subprocess.run(
-        [sys.executable, str(BENCH / f"{name}.py"), "--help"], capture_output=True, text=True, check=False, timeout=300
+        [sys.executable, str(BENCH / f"{name}.py"), "--help"], capture_output=True, text=True, check=False, timeout=120
     )
     assert done.returncode == 0, done.stderr
     assert f"python tools/bench/{name}.py" in done.stdout

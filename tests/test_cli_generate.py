@@ -100,10 +100,10 @@ class TestRender:
         for number in (signal.SIGTERM, signal.SIGKILL, signal.SIGINT):
             (out / ".work" / "lock").unlink(missing_ok=True)  # it appears again when drawing begins
             process = start(*words)
-            until((out / ".work" / "lock").exists)
+            until((out / ".work" / "lock").exists, 60)
             time.sleep(0.6)
             process.send_signal(number)
-            _, errors = process.communicate(timeout=300)
+            _, errors = process.communicate(timeout=60)
             if process.returncode == 0:  # on a very quick machine it may have finished
                 break
             if number == signal.SIGKILL:
@@ -120,7 +120,7 @@ class TestRender:
         process = start(
             "render", "--models", models, "--poses", 4, "--out", tmp_path / "d", *SMALL, "--progress", "json", "--json"
         )
-        output, errors = process.communicate(timeout=300)
+        output, errors = process.communicate(timeout=120)
         assert process.returncode == 0, errors
         lines = [json.loads(line) for line in errors.splitlines()]
         assert lines[-1]["stage"] == "render"

@@ -276,7 +276,7 @@ for format in {FORMATS!r}:
         "HF_HOME": str(tmp_path / "home"),
         "PYTHONPATH": os.pathsep.join([str(made.ROOT), os.environ.get("PYTHONPATH", "")]),
     }
-    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, env=environment, timeout=300)
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, env=environment, timeout=120)
     assert done.returncode == 0, done.stderr[-2000:]
     assert done.stdout.split("\n")[:-1] == [f"{format} is read" for format in FORMATS]
 
@@ -447,7 +447,7 @@ from mmdgen.dataset.export import ExportOptions, export_dataset
 export_dataset(Path({str(plain)!r}), Path({str(tmp_path / "x")!r}), ExportOptions("webdataset"), workers=1)
 """
     environment = {**os.environ, "FAKE_KILL_AT": str(at), "PYTHONPATH": str(made.ROOT)}
-    done = subprocess.run([sys.executable, "-c", script], env=environment, timeout=300, capture_output=True, text=True)
+    done = subprocess.run([sys.executable, "-c", script], env=environment, timeout=60, capture_output=True, text=True)
     assert done.returncode == -signal.SIGKILL, done.stderr
     assert not (tmp_path / "x" / "export.json").exists()
     go(plain, tmp_path / "x", "webdataset")

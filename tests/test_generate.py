@@ -66,7 +66,7 @@ def start(models: Path, out: Path, **environment: str) -> subprocess.Popen:
     )
 
 
-def wait(process: subprocess.Popen, timeout: float = 300) -> tuple[int, str]:
+def wait(process: subprocess.Popen, timeout: float = 60) -> tuple[int, str]:
     _, errors = process.communicate(timeout=timeout)
     return process.returncode, errors.decode()
 
@@ -147,7 +147,7 @@ class TestSameBytes:
             workers = children(process.pid)
             process.kill()
             wait(process)
-            until(lambda workers=workers: not any(map(alive, workers)))  # they do not outlive their parent
+            until(lambda workers=workers: not any(map(alive, workers)), 60)  # they do not outlive their parent
             if (out / "manifest.json").exists():
                 break
         fake.go(models, out, 2)
@@ -340,13 +340,13 @@ class TestRunsThatEnd:
     def test_signals_end_everything(self, models, reference, tmp_path, number):
         out = tmp_path / "d"
         process = start(models, out, FAKE_DELAY="0.1")  # slow enough to be far from its end
-        until(lambda: list(out.glob("train/*.h5")))
+        until(lambda: list(out.glob("train/*.h5")), 60)
         workers = children(process.pid)
         assert workers
         process.send_signal(number)
         code, _ = wait(process)
         assert code != 0
-        until(lambda: not any(map(alive, workers)))
+        until(lambda: not any(map(alive, workers)), 2)
         assert not (out / "manifest.json").exists()
         fake.go(models, out, 2)
         assert_same(out, reference)
@@ -378,7 +378,7 @@ class TestRunsThatEnd:
     def test_only_one_run_a_folder(self, models, tmp_path):
         out = tmp_path / "d"
         process = start(models, out, FAKE_DELAY="1")
-        until(lambda: list(out.glob(".work/worker-*.log")))  # those come after the lock
+        until(lambda: list(out.glob(".work/worker-*.log")), 60)  # those come after the lock
         try:
             with pytest.raises(ConfigError, match="another run is working on"):
                 fake.go(models, out, 2)

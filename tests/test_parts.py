@@ -69,7 +69,7 @@ def let_go(processes: list[subprocess.Popen]) -> list[tuple[int, str]]:
         assert process.stdin
         process.stdin.write("go\n")
         process.stdin.flush()
-    return [(process.wait(300), process.communicate(timeout=300)[1]) for process in processes]
+    return [(process.wait(60), process.communicate(timeout=60)[1]) for process in processes]
 
 
 SLURM = {"ID": 3, "MIN": 1, "MAX": 16, "COUNT": 16, "STEP": 1}

@@ -5,8 +5,10 @@ The pure parts (who is to blame for what, what a machine refuses) are tested wit
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import importlib.util
+import itertools
 import json
 import os
 import shutil
@@ -85,20 +87,32 @@ def plan(catalogue: Catalogue, tmp_path: Path) -> Plan:
     return plan_for(tmp_path / "d", fake.options(), lambda: catalogue)
 
 
+@contextlib.contextmanager
+def short_folder() -> Iterator[Path]:
+    """A temporary folder for Ray, whose sockets lie in it: their names must be short."""
+    folder = Path(tempfile.mkdtemp(prefix="mmr-", dir="/tmp"))
+    try:
+        yield folder
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+@pytest.fixture
+def short() -> Iterator[Path]:
+    with short_folder() as folder:
+        yield folder
+
+
 @pytest.fixture(scope="module")
 def cluster() -> Iterator[ray_cluster.Cluster]:
-    folder = Path(tempfile.mkdtemp(prefix="mmr-"))  # Ray's sockets lie there, and their names must be short
-    before = os.environ.get("RAY_AUTH_MODE")
-    os.environ["RAY_AUTH_MODE"] = "disabled"
-    running = ray_cluster.Cluster(folder)
-    try:
-        yield running
-    finally:
-        running.close()
-        if before is None:
-            del os.environ["RAY_AUTH_MODE"]
-        shutil.rmtree(folder, ignore_errors=True)
-    assert session(running.process.pid) == []
+    with pytest.MonkeyPatch.context() as patch, short_folder() as folder:
+        patch.setenv("RAY_AUTH_MODE", "disabled")
+        running = ray_cluster.Cluster(folder)
+        try:
+            yield running
+        finally:
+            running.close()
+        assert session(running.process.pid) == []
 
 
 def go(
@@ -137,10 +151,10 @@ def drivers(pid: int) -> list[int]:
     return children_named("ray_driver", pid)
 
 
-def at_work(cluster: ray_cluster.Cluster) -> list[tuple[int, int]]:
-    """Return actor and worker where an actor has started its worker: Ray and Python start short-lived children, too."""
-    found = ((actor, children_named("mmdgen.generate.worker", actor)) for actor in cluster.actors())
-    return [(actor, workers[0]) for actor, workers in found if workers]
+def at_work(cluster: ray_cluster.Cluster) -> list[tuple[int, ...]]:
+    """Return actor and workers where an actor has started any: Ray and Python start short-lived children, too."""
+    found = ((actor, *children_named("mmdgen.generate.worker", actor)) for actor in cluster.actors())
+    return [pids for pids in found if len(pids) > 1]
 
 
 @needs_ray
@@ -171,10 +185,10 @@ class TestOnACluster:
         """Each in the middle of a shard; its shard is made again, and nobody is blamed."""
 
         def kill() -> None:
-            first, second = until(lambda: (found := at_work(cluster))[1:] and found)
-            os.kill(first[0], signal.SIGKILL)
-            until(lambda: not alive(first[1]))
-            os.kill(second[1], signal.SIGKILL)
+            (actor, worker), (_, other) = until(lambda: (found := at_work(cluster))[1:] and found)
+            os.kill(actor, signal.SIGKILL)
+            until(lambda: not alive(worker), 60)
+            os.kill(other, signal.SIGKILL)
             (gated / ray_cluster.GATE).unlink()
 
         watch = Watch(kill)
@@ -193,7 +207,7 @@ class TestOnACluster:
             raylet = cluster.add()
             killed.extend(until(lambda: [pids for pids in at_work(cluster) if stat_parent(pids[0]) == raylet])[0])
             os.kill(raylet, signal.SIGKILL)
-            until(lambda: not any(map(alive, killed)))
+            until(lambda: not any(map(alive, killed)), 60)
             (gated / ray_cluster.GATE).unlink()
 
         watch = Watch(join_and_die)
@@ -218,8 +232,7 @@ class TestOnACluster:
             assert process.poll() is None, process.communicate()[1].decode()
             with pytest.raises(ConfigError, match="another run is working on"):
                 go(cluster, gated, out)
-            mine = [pid for pids in at_work(cluster) for pid in pids]
-            mine += drivers(process.pid)
+            mine = [*drivers(process.pid), *itertools.chain.from_iterable(at_work(cluster))]
             assert len(mine) == 5
         finally:
             process.kill()
@@ -227,7 +240,7 @@ class TestOnACluster:
         (gated / ray_cluster.GATE).unlink()
         go(cluster, gated, out)
         assert_same(out, reference)
-        until(lambda: not any(map(alive, mine)))
+        until(lambda: not any(map(alive, mine)), 60)
         assert_same(out, reference)
 
     def test_ray_s_driver_is_killed(self, cluster, gated, tmp_path):
@@ -245,7 +258,7 @@ class TestOnACluster:
         with pytest.raises(KeyboardInterrupt):
             go(cluster, gated, tmp_path / "d", 2, Watch(interrupt))
         assert drivers(os.getpid()) == []
-        until(lambda: not cluster.actors())
+        until(lambda: not cluster.actors(), 60)
         assert_no_debris(tmp_path / "d")
 
     def test_a_machine_that_does_not_see_the_folder(self, cluster, gated, tmp_path):
@@ -268,15 +281,14 @@ def stat_parent(pid: int) -> int:
 @pytest.mark.ray
 @pytest.mark.gl
 class TestAClusterOfOneMachine:
-    def test_the_command(self, tmp_path, monkeypatch):
+    def test_the_command(self, tmp_path, short, monkeypatch):
         """Interrupted while Ray starts, then finished: the local engine's bytes, a clean stdout, and no Ray left."""
         root, out, local = tmp_path / "models", tmp_path / "ray", tmp_path / "local"
         for name, content in build_character(1).files.items():
             path = root / "first" / "a" / name
             path.parent.mkdir(parents=True, exist_ok=True)
             path.write_bytes(content)
-        temporary = tempfile.mkdtemp(prefix="mmr-", dir="/tmp")  # of this test alone; Ray's names must be short
-        monkeypatch.setenv("TMPDIR", temporary)
+        monkeypatch.setenv("TMPDIR", str(short))
         for name in ("RAY_ADDRESS", "RAY_AUTH_MODE"):
             monkeypatch.delenv(name, raising=False)
         words = ["render", "--models", root, "--poses", 24, "--size", 32, "--samples", 1, "--shard-size", 6]
@@ -291,7 +303,7 @@ class TestAClusterOfOneMachine:
         (driver,) = until(lambda: drivers(process.pid), 300)
         until(lambda: len(session(driver)) > 1 or process.poll() is not None, 300)
         process.send_signal(signal.SIGINT)
-        output, errors = process.communicate(timeout=300)
+        output, errors = process.communicate(timeout=120)
         assert process.returncode == 130, errors
         assert output == ""
         assert "What is finished is kept; the same command goes on" in errors
@@ -303,8 +315,7 @@ class TestAClusterOfOneMachine:
         assert_same(out, local)
         assert len(list((out / "train").glob("*.h5"))) == 4
         assert verify_dataset(out).problems == ()
-        assert list(Path(temporary).glob("mmdgen-ray-*")) == []
-        shutil.rmtree(temporary)
+        assert list(short.iterdir()) == []
 
     @staticmethod
     def start(*words: object) -> subprocess.Popen:
@@ -411,7 +422,7 @@ class TestHost:
         for host in hosts:
             host.stop()  # one that nobody speaks to would end this process
 
-    def hear(self, host: Host, kind: str, *tasks: ShardTask, seconds: float = 300) -> list[Any]:
+    def hear(self, host: Host, kind: str, *tasks: ShardTask, seconds: float = 60) -> list[Any]:
         """Send tasks, and return all that is told until something of this kind is."""
         news = host.talk(list(tasks))
 
@@ -480,9 +491,9 @@ class TestHost:
         with process.stdout:
             assert process.stdout.readline() == "ready\n"
             workers = children(process.pid)
-            assert process.wait(timeout=300) == 1
+            assert process.wait(timeout=60) == 1
         assert workers
-        until(lambda: not any(map(alive, workers)))
+        until(lambda: not any(map(alive, workers)), 60)
 
     def test_a_worker_of_an_earlier_run_writes_nothing(self, plan, models, tmp_path):
         out = tmp_path / "d"
@@ -515,12 +526,29 @@ def test_what_a_driver_leaves_is_swept(tmp_path):
         with sweeper:
             assert sweeper.stdin is not None
             sweeper.stdin.close()
-            assert sweeper.wait(300) == 0
-        assert daemon.wait(300) == -signal.SIGKILL
+            assert sweeper.wait(60) == 0
+        assert daemon.wait(60) == -signal.SIGKILL
         assert not folder.exists()
     finally:
         daemon.kill()
         daemon.wait()
+
+
+def test_what_others_remove_meanwhile_is_not_the_end(tmp_path, monkeypatch):
+    """Driver, sweeper and command clear up at the same time: a try that removes nothing is followed by another."""
+    folder, tries = tmp_path / "ray", []
+    folder.mkdir()
+    remove = shutil.rmtree
+
+    def late(path: str, **options: Any) -> None:
+        tries.append(path)
+        if len(tries) == 3:
+            remove(path, **options)
+
+    monkeypatch.setattr(ray_sweeper.shutil, "rmtree", late)
+    ray_sweeper.clear_up(None, str(folder))
+    assert len(tries) == 3
+    assert not folder.exists()
 
 
 def children_named(module: str, pid: int | None = None) -> list[int]:

@@ -440,7 +440,7 @@ from mmdgen.generate.removal import remove_models
 remove_models(Path({str(out)!r}), [{secret!r}])
 """
     environment = {**os.environ, "FAKE_KILL_AT": str(at), "PYTHONPATH": str(made.ROOT)}
-    done = subprocess.run([sys.executable, "-c", script], env=environment, timeout=300, capture_output=True, text=True)
+    done = subprocess.run([sys.executable, "-c", script], env=environment, timeout=60, capture_output=True, text=True)
     assert done.returncode == -signal.SIGKILL, done.stderr
     with pytest.raises(DatasetError, match="mmdgen remove-model"):
         verify_dataset(out)

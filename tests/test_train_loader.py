@@ -305,7 +305,7 @@ def test_closing_early_ends_the_workers(data, how):
             raise KeyError
     else:
         del loader
-    until(lambda: not any(map(alive, pids)))
+    until(lambda: not any(map(alive, pids)), 30)
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="looks at processes in /proc")
@@ -322,7 +322,7 @@ def test_a_killed_worker_is_an_error_and_no_wait_for_ever(data, rested):
     with pytest.raises(EngineError, match=r"process that reads the dataset ended.*workers"):
         list(itertools.islice(loader, 200))
     assert time.monotonic() - started < 40
-    until(lambda: not any(map(alive, pids)))
+    until(lambda: not any(map(alive, pids)), 30)
 
 
 PARENT = """
@@ -350,7 +350,7 @@ def test_workers_end_with_a_killed_parent(data, tmp_path):
         assert all(map(alive, pids))
         parent.kill()
     try:
-        until(lambda: not any(map(alive, pids)))
+        until(lambda: not any(map(alive, pids)), 30)
     finally:
         for pid in filter(alive, pids):
             os.kill(pid, signal.SIGKILL)

@@ -244,7 +244,7 @@ class Loads:
 
 
 def finish(future: Future):
-    return future.result(timeout=300)
+    return future.result(timeout=60)
 
 
 def test_sockets_draw(folder, tmp_path):
@@ -261,7 +261,7 @@ t.check_studio(Path({str(folder)!r}))
 """
     root = Path(__file__).resolve().parent.parent
     done = subprocess.run(
-        [sys.executable, "-c", code], cwd=root, capture_output=True, text=True, timeout=300, check=False
+        [sys.executable, "-c", code], cwd=root, capture_output=True, text=True, timeout=120, check=False
     )
     assert done.returncode == 0, done.stderr[-3000:]
 
@@ -374,7 +374,7 @@ def check_studio(folder: Path) -> None:
         job = Job(dataclasses.replace(draw_of(subject), model=name), 0.0)
         studio.draw(job)
         finish(job.result)
-    until(lambda: len(studio._entries) <= 2)
+    until(lambda: len(studio._entries) <= 2, 20)
     assert set(studio._entries) == {"c", "d"}
     job = Job(dataclasses.replace(draw_of(subject), model="a"), 0.0)
     studio.draw(job)

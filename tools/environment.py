@@ -160,7 +160,7 @@ def _pip_install(*arguments: str) -> None:
 
 
 def _renew_pip() -> None:
-    """Bring the pip that constraints.txt pins: one that came with Python may take three times as long for the rest.
+    """Bring the pip that constraints.txt pins: Python 3.11's own takes twice as long for the rest.
 
     Where it cannot be had, the old one goes on: it installs the same.
     """
@@ -170,7 +170,7 @@ def _renew_pip() -> None:
     try:
         _pip_install(pin[0])
     except SetupError:
-        log("going on with the pip that is there")
+        say(f"{pin[0]} cannot be had (the log says why), going on with the pip that is there: {LOG}")
 
 
 def _venv_is_sound() -> bool:
